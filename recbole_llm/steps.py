@@ -23,7 +23,7 @@ from recbole_llm.core.lines import shows_epoch_bars, shows_progress
 from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.runtime import configure_runtime, release_heap, set_mixed_precision
-from recbole_llm.features.item_init import initialise_items
+from recbole_llm.features.item_init import initialize_items
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.offline.run import PreparedData, prepare_data
 from recbole_llm.trainers.stock import trainer_of
@@ -45,7 +45,7 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
         check_start_numbers(config, train_dataset)
         try:
             model = config.model_class(config, train_dataset)
-            if initialise_items(config, model, train_dataset) and isinstance(
+            if initialize_items(config, model, train_dataset) and isinstance(
                 model, SequenceTraining
             ):
                 model.scale_first_scores(RunSettings.of(config).item_init_score_std)

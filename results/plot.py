@@ -18,10 +18,10 @@ from typing import Any
 from tables import RESULTS, SEQUENTIAL, Row
 
 SHARED = "baseline-item-init"  # its machines had other work, so that the times say little
-# GitHub's colours.
+# GitHub's colors.
 TEXT = {"light": "#1f2328", "dark": "#e6edf3"}
 GROUND = {"light": "#ffffff", "dark": "#0d1117"}
-COLOURS = {"SASRec": "#1f83c9", "PAD": "#d55e00", "LLM-ESR": "#0c9f73"}
+COLORS = {"SASRec": "#1f83c9", "PAD": "#d55e00", "LLM-ESR": "#0c9f73"}
 OTHER_MACHINE = ("pad-wide", "first-scores")
 ROWS = [row for row in SEQUENTIAL if row.file not in OTHER_MACHINE]
 # The label's place beside its point, in points: right or left, up or down.
@@ -71,7 +71,7 @@ def draw(theme: str) -> None:
 
 
 def _style(theme: str) -> dict[str, Any]:
-    """Colours of the theme; text as text; the same ids in every file that is written."""
+    """Colors of the theme; text as text; the same ids in every file that is written."""
     lines = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
     return {
@@ -88,15 +88,15 @@ def _point(axes: Any, row: Row) -> None:
     seconds, scores = zip(*points(row))
     x, y = statistics.median(seconds), statistics.mean(scores)
     label = row.label.removeprefix("SASRec, ").replace("`item_init_std`", "std")
-    colour = COLOURS[row.label.partition(",")[0]]
-    axes.hlines(y, min(seconds), max(seconds), color=colour, linewidth=1)
-    axes.vlines(x, min(scores), max(scores), color=colour, linewidth=1)
-    face = colour if row.file != SHARED else axes.figure.get_facecolor()
-    axes.scatter(x, y, s=56, facecolor=face, edgecolor=colour, linewidths=1.6, zorder=3)
+    color = COLORS[row.label.partition(",")[0]]
+    axes.hlines(y, min(seconds), max(seconds), color=color, linewidth=1)
+    axes.vlines(x, min(scores), max(scores), color=color, linewidth=1)
+    face = color if row.file != SHARED else axes.figure.get_facecolor()
+    axes.scatter(x, y, s=56, facecolor=face, edgecolor=color, linewidths=1.6, zorder=3)
     right, up = PLACES[label]
     side = "left" if right > 0 else "right"
     place = {"xytext": (right, up), "textcoords": "offset points", "horizontalalignment": side}
-    axes.annotate(label, (x, y), color=colour, **place)
+    axes.annotate(label, (x, y), color=color, **place)
 
 
 def _file(theme: str) -> str:

@@ -179,7 +179,7 @@ GROUPS = ("head items", "tail items", "cold items", "warm items", "head users", 
 
 
 def rows_of(file: str, *names: str) -> list[Row]:
-    """Rows that are labelled as their runs are named."""
+    """Rows that are labeled as their runs are named."""
     return [Row(name, file) for name in names]
 
 

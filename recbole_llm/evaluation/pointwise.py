@@ -1,6 +1,6 @@
 """Metrics of single predictions: AUC, LogLoss and GAUC, over all rows and by group.
 
-Rows are labelled interactions, or interactions and sampled negatives (uniN, popN). A group of
+Rows are labeled interactions, or interactions and sampled negatives (uniN, popN). A group of
 users or of items is evaluated over its own rows, positives and negatives alike: AUC of the tail
 items says how well their rows are told apart from each other.
 """

@@ -1,11 +1,11 @@
-"""Tied scores: one order of the tied items for hits and lists alike, without favour to any item.
+"""Tied scores: one order of the tied items for hits and lists alike, without favor to any item.
 
 Of items with the same score none ranks before another, so a metric is to be read as its mean
 over all orders of the tied items. RecBole's format has one list a user, so each user gets one
 of those orders, drawn at random; over users the metric is an unbiased estimate of the mean.
 Every metric, of all items or of a group, reads the same list. The draw depends on the item's
 token and on the user's place in the evaluation only: not on item ids, whose order would
-otherwise reward an item (``torch.topk`` favours some ids), nor on the batch size.
+otherwise reward an item (``torch.topk`` favors some ids), nor on the batch size.
 """
 
 from __future__ import annotations

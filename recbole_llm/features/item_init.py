@@ -25,7 +25,7 @@ from recbole_llm.layers.embedding import FrozenEmbedding
 _NAMES = ("IU_emb", "IL_emb", "LI_emb")
 
 
-def initialise_items(config: Config, model: nn.Module, dataset: Dataset) -> list[str]:
+def initialize_items(config: Config, model: nn.Module, dataset: Dataset) -> list[str]:
     """Replace the rows of the item embedding tables according to ``item_init``.
 
     Args:

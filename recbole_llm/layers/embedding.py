@@ -13,7 +13,7 @@ from recbole_llm.layers.exporting import is_exporting
 class FrozenEmbedding(nn.Module):
     """Look-up in a constant table, such as the LLM's vectors of the items.
 
-    The table is a non-persistent buffer: no optimizer, no initialisation and no checkpoint
+    The table is a non-persistent buffer: no optimizer, no initialization and no checkpoint
     touches it. A checkpoint keeps `fingerprint` instead, which loading compares.
 
     Args:

@@ -135,7 +135,7 @@ def _partition(
 
     A tile of logits is held at a time: all items of some rows; or, where the budget would give
     few rows, some items of many rows, computed once for the sums and again for the gradients.
-    exp(x) is computed as 2**(x log2 e), which torch vectorises several times better.
+    exp(x) is computed as 2**(x log2 e), which torch vectorizes several times better.
     """
     rows, tiles = _tiling(items.shape[0])
     scaled = states * LOG2_E

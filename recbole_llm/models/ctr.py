@@ -42,8 +42,8 @@ class UserContext(NamedTuple):
         return UserContext(self.states[index], self.histories[index])
 
 
-class LabelledPairs(NamedTuple):
-    """The labelled (user, item) pairs of a batch; leading dimensions broadcast to N pairs."""
+class LabeledPairs(NamedTuple):
+    """The labeled (user, item) pairs of a batch; leading dimensions broadcast to N pairs."""
 
     context: UserContext  # [N, *] each, of the user before the item
     users: Tensor  # int [N]
@@ -101,12 +101,12 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         raise missing_method_error(self, "logits(context, users, items)")
 
     def history(self, interaction: Interaction) -> Tensor:
-        """The users' behaviours before their targets, int [B, L]; 0 is padding. By default items; a
+        """The users' behaviors before their targets, int [B, L]; 0 is padding. By default items; a
         model that reads more of the interactions names its columns in ``sequence_fields``."""
         return interaction[self.ITEM_SEQ]
 
     def user_context(self, interaction: Interaction) -> UserContext:
-        """The users after their last behaviours, [B, D] and [B, L]; nothing of their targets."""
+        """The users after their last behaviors, [B, D] and [B, L]; nothing of their targets."""
         item_seq = self.history(interaction)  # [B, L]
         # Candidates of sampled evaluation repeat their user's history, which is encoded once.
         encode = self._last_states
@@ -122,14 +122,14 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         return select_last(self.user_states(item_seq, mask), mask)
 
     def _context_at(self, item_seq: Tensor, wanted: Tensor) -> UserContext:
-        """The users after some of their behaviours: int [B, L], bool [B, L] -> [T, D], [T, L]."""
+        """The users after some of their behaviors: int [B, L], bool [B, L] -> [T, D], [T, L]."""
         states = self.user_states(item_seq, item_seq != 0)[wanted]
         if not self.reads_histories:
             return UserContext(states, item_seq.new_empty((len(states), 0)))
         up_to = item_seq[:, None].expand(-1, item_seq.shape[1], -1).tril()  # [B, L, L]
         return UserContext(states, up_to[wanted])
 
-    def labelled_pairs(self, interaction: Interaction) -> LabelledPairs:
+    def labeled_pairs(self, interaction: Interaction) -> LabeledPairs:
         """States, users, items and labels of either kind of training batch."""
         if self.POS_ITEM_SEQ in interaction:
             return self._sequence_pairs(interaction)
@@ -137,14 +137,14 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         # RecBole's loader repeats the whole batch for each negative; a history is encoded once.
         size = len(labels) // (1 + self.n_negatives)
         rows = interaction[:size]
-        return LabelledPairs(
+        return LabeledPairs(
             self.user_context(rows).select(None),  # [1, B, *]
             rows[self.USER_ID][None],
             interaction[self.ITEM_ID].view(-1, size),  # [1 + k, B]
             labels.view(-1, size),
         )
 
-    def _sequence_pairs(self, interaction: Interaction) -> LabelledPairs:
+    def _sequence_pairs(self, interaction: Interaction) -> LabeledPairs:
         item_seq, targets = self.history(interaction), interaction[self.POS_ITEM_SEQ]
         supervised = targets != 0  # [B, L]
         context = self._context_at(item_seq, supervised)  # [T, *]
@@ -152,11 +152,11 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         items = targets[supervised]
         if self.NEG_ITEM_SEQ not in interaction:
             labels = self._labels(interaction, self.POS_LABEL_SEQ)[supervised]
-            return LabelledPairs(context, users, items, labels)
+            return LabeledPairs(context, users, items, labels)
         items = torch.cat([items[:, None], interaction[self.NEG_ITEM_SEQ][supervised]], dim=1)
         labels = torch.zeros_like(items, dtype=context.states.dtype)  # [T, 1 + k]
         labels[:, 0] = 1
-        return LabelledPairs(context.select((slice(None), None)), users[:, None], items, labels)
+        return LabeledPairs(context.select((slice(None), None)), users[:, None], items, labels)
 
     def _labels(self, interaction: Interaction, field: str) -> Tensor:
         if field not in interaction:
@@ -168,8 +168,8 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         return interaction[field].float()
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
-        context, users, items, labels = self.labelled_pairs(interaction)
+        """Binary cross-entropy, mean over the labeled pairs of a batch, scalar."""
+        context, users, items, labels = self.labeled_pairs(interaction)
         return F.binary_cross_entropy_with_logits(self.logits(context, users, items), labels)
 
     @torch.no_grad()

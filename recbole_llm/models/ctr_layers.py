@@ -22,7 +22,7 @@ class CTRHead(nn.Module):
         context: C, width of the further features.
         dropout: before each layer.
         activation: name of one of RecBole's activations.
-        batch_norm: whether input and hidden layers are normalised over the batch.
+        batch_norm: whether input and hidden layers are normalized over the batch.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CTRHead(nn.Module):
 
 
 def without_batch_of_one(mlp: nn.Module, inputs: Tensor) -> Tensor:
-    """mlp(inputs), [N, W] -> [N, W']; a single row is not normalised over the batch.
+    """mlp(inputs), [N, W] -> [N, W']; a single row is not normalized over the batch.
 
     One row has no variance over the batch, and RecBole's last batch may be one row. Where the
     statistics are of all processes there are more rows, and the others wait for this one.

@@ -70,7 +70,7 @@ class Tower(nn.Module):
         finally:
             self.mlp.feature = None
 
-    def regularisation(self) -> Tensor | float:
+    def regularization(self) -> Tensor | float:
         """A penalty that the model adds to its loss."""
         return 0.0
 
@@ -148,7 +148,7 @@ class ContextTower(Tower):
     def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
         return self.net(self._rows(users, items))
 
-    def regularisation(self) -> Tensor | float:
+    def regularization(self) -> Tensor | float:
         if not isinstance(self.net, DCN):
             return 0.0
         return self.net.reg_weight * self.net.reg_loss(self.net.cross_layer_w)

@@ -97,9 +97,9 @@ class CTRSettings(PointwiseSettings):
 
     activation: Literal["Dice", "ReLU", "LeakyReLU", "Sigmoid", "Tanh"] = "Dice"
     """Activation of the head's hidden layers. RecBole's Dice is x * sigmoid(x): its alpha stays 0,
-    and mean and variance are those of the batch normalisation before it."""
+    and mean and variance are those of the batch normalization before it."""
     batch_norm: Flag = True
-    """Whether the head normalises each hidden layer over the batch, as RecBole's DIN does, and its
+    """Whether the head normalizes each hidden layer over the batch, as RecBole's DIN does, and its
     inputs, of which some would drown out others else."""
 
 

@@ -183,7 +183,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 @contextmanager
 def _key_at_fault_named(config: Config) -> Iterator[None]:
     """Name ``enable_amp`` where a model's operations do not take the precision that it gives them,
-    and ``train_batch_size`` where batch normalisation does not take a batch of one row.
+    and ``train_batch_size`` where batch normalization does not take a batch of one row.
 
     Raises:
         ValueError: such a model, of which RecBole has some.
@@ -197,7 +197,7 @@ def _key_at_fault_named(config: Config) -> Iterator[None]:
         part = f", of which each of {size} processes takes a part" if size > 1 else ""
         raise ValueError(
             f"train_batch_size: a batch of {config['train_batch_size']}, or the last one{part}, "
-            f"has a single row, which the batch normalisation of {config['model']} cannot take; "
+            f"has a single row, which the batch normalization of {config['model']} cannot take; "
             f"set it otherwise"
         ) from error
     except RuntimeError as error:

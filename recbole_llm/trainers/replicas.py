@@ -126,7 +126,7 @@ def _row_weight(interaction: Interaction, config: Config) -> float:
 
 
 def align_statistics(model: nn.Module) -> None:
-    """Give all processes the first's running statistics (batch normalisation's)."""
+    """Give all processes the first's running statistics (batch normalization's)."""
     if distributed.world_size() > 1:
         state = model.state_dict()
         own = {name: state[name].cpu() for name, _ in model.named_buffers() if name in state}

@@ -49,7 +49,7 @@ QUERIES = {
 }
 
 
-# query_neighbours and query_text_share; the first is the authors' way, (10, 0.5) the default
+# query_neighbors and query_text_share; the first is the authors' way, (10, 0.5) the default
 CHOICES = [(0, 0.0), (10, 0.0), (50, 0.0), (0, 0.5), (10, 0.3), (10, 0.5), (10, 0.7), (50, 0.5)]
 
 
@@ -79,9 +79,9 @@ def measure(power: float, epochs: int) -> dict[str, Any]:
         "test": done["test_result"]["ndcg@10"],
         "raw": mean(genres, lambda query: raw(source, model.text.weight.numpy(), query)),
     }
-    for neighbours, share in CHOICES:
-        model.query_neighbours, model.query_share = neighbours, share
-        found[f"{neighbours}, {share:g}"] = mean(
+    for neighbors, share in CHOICES:
+        model.query_neighbors, model.query_share = neighbors, share
+        found[f"{neighbors}, {share:g}"] = mean(
             genres, lambda query: list(source.recommend(query=query, k=10)["item"])
         )
     print(found, flush=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 from recbole_llm import load_data_and_model
 from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.features.attach import features_of
-from recbole_llm.features.tables.retrieval import nearest_neighbours
+from recbole_llm.features.tables.retrieval import nearest_neighbors
 from recbole_llm.models.llmesr.distillation import Histories
 
 BLOCK = 256  # users
@@ -40,7 +40,7 @@ def main() -> None:
     taught = histories.lengths > 1
     users = taught.nonzero().squeeze(1)
     texts = features_of(train.dataset, config)["user_text"].matrix
-    similar = torch.from_numpy(nearest_neighbours(texts, model.n_similar_users, taught.numpy()))
+    similar = torch.from_numpy(nearest_neighbors(texts, model.n_similar_users, taught.numpy()))
     at_random = np.random.default_rng(0).choice(users.numpy(), tuple(similar.shape))
 
     items = model.item_vectors()  # [n, S]

@@ -22,7 +22,7 @@ from recbole_llm.tasks.zero_shot.run import _check_same_encoder
 PLAIN = {
     "valid_metric", "metrics", "eval_args", "encoder", "encoder_revision", "encoder_prefix",
     "encoder_token", "generator_revision", "item_title_field", "item_image_field",
-    "mirm_description_field", "behaviour_field",
+    "mirm_description_field", "behavior_field",
 }  # fmt: skip
 
 

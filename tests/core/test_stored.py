@@ -120,7 +120,7 @@ def test_a_model_that_began_with_weights_of_a_file_is_built_without_it(
         ("PAD", "encoder_model", "../model"),
         ("PAD", "item_prompt", "/etc/passwd.jinja"),
         ("PAD", "user_prompt", "a/b.jinja"),
-        ("BAHE", "behaviour_prompt", "a/b.jinja"),
+        ("BAHE", "behavior_prompt", "a/b.jinja"),
         ("PAD", "item_prompt", "{{ 'x' * 10**9 }}"),
         ("PAD", "item_prompt", "{{ title | center(10**9) }}"),
         ("PAD", "item_prompt", "{% for a in range(10**9) %}x{% endfor %}{{ title }}"),

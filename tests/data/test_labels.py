@@ -12,8 +12,8 @@ from recbole_llm.data.create import create_dataset
 from recbole_llm.testing import write_tiny_dataset
 
 
-def labelled(folder: Path, labels: list[str], **keys: Any) -> Any:
-    """The tiny data set, its rows labelled in turn."""
+def labeled(folder: Path, labels: list[str], **keys: Any) -> Any:
+    """The tiny data set, its rows labeled in turn."""
     file = write_tiny_dataset(folder) / "tiny.inter"
     header, *rows = file.read_text(encoding="utf-8").splitlines()
     lines = [f"{row}\t{labels[i % len(labels)]}" for i, row in enumerate(rows)]
@@ -26,27 +26,27 @@ def labelled(folder: Path, labels: list[str], **keys: Any) -> Any:
 def test_missing_labels_are_refused_and_left_out_as_it_says(tmp_path: Path) -> None:
     """RecBole fills them with the mean of all rows, held-out ones among them."""
     with pytest.raises(ValueError, match="'label': .* have no value, of which labels") as caught:
-        labelled(tmp_path, ["1", "", "0"])
+        labeled(tmp_path, ["1", "", "0"])
     assert """--val_interval="{'label': '(-inf,inf)'}\"""" in str(caught.value)
-    chosen = labelled(tmp_path, ["1", "", "0"], val_interval={"label": "(-inf,inf)"})
+    chosen = labeled(tmp_path, ["1", "", "0"], val_interval={"label": "(-inf,inf)"})
     assert set(chosen.inter_feat["label"]) == {0, 1}
 
 
 def test_a_threshold_of_missing_ratings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'label': .* have no value, of which labels are made"):
-        labelled(tmp_path, ["5", "", "1"], threshold={"label": 3})
+        labeled(tmp_path, ["5", "", "1"], threshold={"label": 3})
 
 
 def test_labels_are_0_or_1(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'label': has the value -1, but labels are 0 or 1"):
-        labelled(tmp_path, ["1", "-1"])
+        labeled(tmp_path, ["1", "-1"])
     with pytest.raises(ValueError, match=r"--threshold=\"{'rating': 5}\""):
-        labelled(tmp_path, ["1"], LABEL_FIELD="rating")
+        labeled(tmp_path, ["1"], LABEL_FIELD="rating")
 
 
 def test_the_threshold_that_is_advised_is_the_largest_label(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--threshold=\"{'label': 2.5}\""):
-        labelled(tmp_path, ["0.5", "2.5", "0"])
+        labeled(tmp_path, ["0.5", "2.5", "0"])
 
 
 @pytest.mark.parametrize("negatives", [{"distribution": "uniform", "sample_num": 1}, None])
@@ -54,7 +54,7 @@ def test_training_that_takes_all_rows_for_chosen_warns_of_label_0(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, negatives: dict[str, Any] | None
 ) -> None:
     """Evaluation reads the labels; training reads them only where it draws no negatives."""
-    dataset = labelled(tmp_path, ["1", "0", "1"], train_neg_sample_args=negatives)
+    dataset = labeled(tmp_path, ["1", "0", "1"], train_neg_sample_args=negatives)
     zeros = int((dataset.inter_feat["label"] == 0).sum())
     warned = (
         f"train_neg_sample_args: training takes all rows for chosen, though {zeros} of "
@@ -66,7 +66,7 @@ def test_training_that_takes_all_rows_for_chosen_warns_of_label_0(
 def test_training_that_draws_negatives_does_not_warn_without_label_0(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    labelled(tmp_path, ["1"], train_neg_sample_args={"distribution": "uniform", "sample_num": 1})
+    labeled(tmp_path, ["1"], train_neg_sample_args={"distribution": "uniform", "sample_num": 1})
     assert "training takes all rows" not in caplog.text
 
 
@@ -145,6 +145,6 @@ def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
 
 def test_labels_stay_what_they_are_where_all_is_scaled(tmp_path: Path) -> None:
     """RecBole makes constant columns 1."""
-    made = labelled(tmp_path, ["0"], normalize_all=True)
+    made = labeled(tmp_path, ["0"], normalize_all=True)
     assert set(made.inter_feat["label"]) == {0}
     assert made.inter_feat["rating"].max() == 1

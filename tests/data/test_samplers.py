@@ -1,4 +1,4 @@
-"""Vectorised samplers: RecBole's draws from RecBole's random stream."""
+"""Vectorized samplers: RecBole's draws from RecBole's random stream."""
 
 from __future__ import annotations
 

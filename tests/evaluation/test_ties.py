@@ -226,7 +226,7 @@ def test_a_stopped_evaluation_leaves_nothing_to_the_next() -> None:
     assert len(collector.get_data_struct().get("rec.topk")) == 1
 
 
-def test_shuffled_ties_favour_no_item() -> None:
+def test_shuffled_ties_favor_no_item() -> None:
     scores = torch.zeros(4000, 12)
     scores[:, 3] = 1.0
     keys = torch.arange(12) * 977

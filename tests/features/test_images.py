@@ -53,7 +53,7 @@ def test_modes(mode: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"transparency": 40_000}])
-def test_16_bits_of_grey_are_scaled(options: dict[str, Any]) -> None:
+def test_16_bits_of_gray_are_scaled(options: dict[str, Any]) -> None:
     """Pillow cuts them at 255, so that such a picture is white."""
     made = Image.fromarray(np.array([[0, 0x1234, 0x80FF, 0xFFFF]], np.uint16))
     read = np.asarray(read_picture(content(made, **options), PLENTY))

@@ -16,7 +16,7 @@ from torch import nn
 from recbole_llm import testing
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
-from recbole_llm.features.item_init import fill_table, initialise_items, item_tables
+from recbole_llm.features.item_init import fill_table, initialize_items, item_tables
 from recbole_llm.features.tables.reduce import pca
 from recbole_llm.quick_start import (
     build_model,
@@ -129,7 +129,7 @@ def _config(**keys: Any) -> dict[str, Any]:
     return {"model": "Toy", "item_init": "llm", **keys}
 
 
-def test_initialise(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initialize(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "recbole_llm.features.item_init.item_embeddings",
         lambda c, d: SimpleNamespace(matrix=matrix),
@@ -137,9 +137,9 @@ def test_initialise(matrix: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None
     model = nn.Module()
     model.item_embedding = nn.Embedding(21, 3)
     before = model.item_embedding.weight.detach().clone()
-    assert initialise_items(_config(item_init=None), model, Dataset(21)) == []
+    assert initialize_items(_config(item_init=None), model, Dataset(21)) == []
     assert torch.equal(model.item_embedding.weight, before)
-    assert initialise_items(_config(), model, Dataset(21)) == ["item_embedding"]
+    assert initialize_items(_config(), model, Dataset(21)) == ["item_embedding"]
     assert not torch.equal(model.item_embedding.weight, before)
 
 
@@ -156,7 +156,7 @@ def test_the_configuration_says_spread_and_whitening(
         model = nn.Module()
         model.item_embedding = nn.Embedding(21, 3)
         keys = {"item_init_std": 0.3, "item_init_whitening": power}
-        initialise_items(_config(**keys), model, Dataset(21))
+        initialize_items(_config(**keys), model, Dataset(21))
         rows = model.item_embedding.weight[1:]
         assert float(rows.std()) == pytest.approx(0.3)
         spreads[power] = rows.std(0)
@@ -166,12 +166,12 @@ def test_the_configuration_says_spread_and_whitening(
 
 def test_a_model_without_an_item_table_is_an_error() -> None:
     with pytest.raises(ValueError, match="Toy has no item embedding table.*'item'.*21 or 22 rows"):
-        initialise_items(_config(), nn.Linear(2, 2), Dataset(21))
+        initialize_items(_config(), nn.Linear(2, 2), Dataset(21))
 
 
 def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(ValueError, match="item_init 'lmm' is unknown; did you mean 'llm'"):
-        initialise_items(_config(item_init="lmm"), nn.Linear(2, 2), Dataset(21))
+        initialize_items(_config(item_init="lmm"), nn.Linear(2, 2), Dataset(21))
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def test_against_the_singular_values() -> None:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((50, 8)) * np.arange(1, 9)
     out = pca(rows, 5).coordinates
-    centred = rows - rows.mean(axis=0)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = rows - rows.mean(axis=0)
+    u, s, _ = np.linalg.svd(centered, full_matrices=False)
     np.testing.assert_allclose(np.abs(out), np.abs(u[:, :5] * s[:5]), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-5)
     assert out.dtype == np.float32
@@ -106,8 +106,8 @@ def test_whitened_rows_keep_their_spread_and_padding_stays_zero() -> None:
     matrix[0] = 0
     white = whitened(matrix, 1.0)
     assert not white[0].any()
-    centred = matrix[1:] - matrix[1:].mean(0)
-    assert np.linalg.norm(white[1:]) == pytest.approx(np.linalg.norm(centred), rel=1e-5)
+    centered = matrix[1:] - matrix[1:].mean(0)
+    assert np.linalg.norm(white[1:]) == pytest.approx(np.linalg.norm(centered), rel=1e-5)
     np.testing.assert_allclose(white[1:].T @ white[1:], np.eye(4) * (white**2).sum() / 4, atol=1e-2)
     assert whitened(matrix, 0.0) is matrix
     with_gap = np.insert(matrix, 7, 0, axis=0)  # an item without a vector

@@ -51,8 +51,8 @@ class _Example(CTRRecommender):
         return logits
 
 
-class MeanBehaviour(_Example):
-    """State: the mean of the behaviours so far."""
+class MeanBehavior(_Example):
+    """State: the mean of the behaviors so far."""
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         sums = (self.items(item_seq) * mask[..., None]).cumsum(1)
@@ -62,8 +62,8 @@ class MeanBehaviour(_Example):
         return self.score(context.states, users, items)
 
 
-class UserFree(MeanBehaviour):
-    """A model that knows nothing of users but their behaviours."""
+class UserFree(MeanBehavior):
+    """A model that knows nothing of users but their behaviors."""
 
     reads_users = False
 
@@ -85,7 +85,7 @@ class TargetAttention(_Example):
         return self.score(user, users, items)
 
 
-class Leaking(MeanBehaviour):
+class Leaking(MeanBehavior):
     """The mean at every position is over the whole window, later items included."""
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
@@ -94,15 +94,15 @@ class Leaking(MeanBehaviour):
         return states[torch.arange(len(last)), last][:, None].expand_as(states).contiguous()
 
 
-class LeakingTarget(MeanBehaviour):
-    """The target is one of the behaviours."""
+class LeakingTarget(MeanBehavior):
+    """The target is one of the behaviors."""
 
     def user_context(self, interaction: Interaction) -> UserContext:
         states, histories = super().user_context(interaction)
         return UserContext(states + self.items(interaction[self.ITEM_ID]), histories)
 
 
-class LeakingLabel(MeanBehaviour):
+class LeakingLabel(MeanBehavior):
     """The label is known beforehand."""
 
     def user_context(self, interaction: Interaction) -> UserContext:
@@ -110,7 +110,7 @@ class LeakingLabel(MeanBehaviour):
         return UserContext(states + interaction[self.LABEL][:, None], histories)
 
 
-class TrainedTable(MeanBehaviour):
+class TrainedTable(MeanBehavior):
     """The text vectors are trained, and stored."""
 
     def table(self, matrix: Any, fingerprint: str) -> nn.Module:
@@ -119,28 +119,28 @@ class TrainedTable(MeanBehaviour):
         return table
 
 
-class CountedPadding(MeanBehaviour):
+class CountedPadding(MeanBehavior):
     """The mean's denominator counts the whole window."""
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         return (self.items(item_seq) * mask[..., None]).cumsum(1) / mask.shape[1]
 
 
-class Unbounded(MeanBehaviour):
+class Unbounded(MeanBehavior):
     """Predictions are logits."""
 
     def predict(self, interaction: Interaction) -> Tensor:
         return torch.logit(super().predict(interaction))
 
 
-class OtherCatalogue(MeanBehaviour):
+class OtherCatalogue(MeanBehavior):
     """Full ranking scores the items one place further."""
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         return super().full_sort_predict(interaction).roll(1, 1)
 
 
-class Untrainable(MeanBehaviour):
+class Untrainable(MeanBehavior):
     """The loss has nothing to do with the labels."""
 
     def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
@@ -149,6 +149,6 @@ class Untrainable(MeanBehaviour):
 
 
 EXAMPLES = (
-    MeanBehaviour, UserFree, TargetAttention, Leaking, LeakingTarget, LeakingLabel, TrainedTable,
+    MeanBehavior, UserFree, TargetAttention, Leaking, LeakingTarget, LeakingLabel, TrainedTable,
     CountedPadding, Unbounded, OtherCatalogue, Untrainable,
 )  # fmt: skip

@@ -38,12 +38,12 @@ def _examples(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-class TestMeanBehaviour(CTRModelTests):
-    model = "MeanBehaviour"
+class TestMeanBehavior(CTRModelTests):
+    model = "MeanBehavior"
 
 
-class TestMeanBehaviourWithFields(CTRModelTests):
-    model = "MeanBehaviour"
+class TestMeanBehaviorWithFields(CTRModelTests):
+    model = "MeanBehavior"
     config = {
         "load_col": None, "activation": "ReLU", "batch_norm": False, "dropout_prob": 0.1,
         "numerical_features": ["price"],
@@ -232,7 +232,7 @@ def test_field_embeddings_are_recboles() -> None:
     from recbole.model.layers import ContextSeqEmbLayer
 
     battery = CTRModelTests()
-    battery.model = "MeanBehaviour"
+    battery.model = "MeanBehavior"
     _, _, loaders = battery.make(load_col=None, numerical_features=["price"])
     dataset = loaders[0].dataset
     stock = ContextSeqEmbLayer(dataset, 4, "mean", torch.device("cpu"))
@@ -274,14 +274,14 @@ def test_recommends(model: str) -> None:
 
 def test_label_column_is_loaded() -> None:
     write_tiny_dataset("dataset", "other")
-    config = Config("MeanBehaviour", "other", config_dict={"data_path": "dataset"})
+    config = Config("MeanBehavior", "other", config_dict={"data_path": "dataset"})
     assert config["load_col"]["inter"] == ["user_id", "item_id", "rating", "timestamp", "label"]
 
 
 def test_labels_must_be_there_before_anything_long() -> None:
     battery = CTRModelTests()
-    battery.model = "MeanBehaviour"
-    with pytest.raises(ValueError, match="no column 'label' .LABEL_FIELD., which MeanBehaviour"):
+    battery.model = "MeanBehavior"
+    with pytest.raises(ValueError, match="no column 'label' .LABEL_FIELD., which MeanBehavior"):
         battery.make(threshold=None)
 
 

@@ -13,13 +13,13 @@ from made_texts import PlainConfig
 from recbole_llm.offline.adapter_stage import TuneStage
 from recbole_llm.offline.adapter_training import Sample
 
-COLOURS = [Sample("colours", f"item {i}", "red" if i % 2 else "blue") for i in range(20)]
+COLORS = [Sample("colors", f"item {i}", "red" if i % 2 else "blue") for i in range(20)]
 STORIES = [Sample("stories", f"the {i}", "the story") for i in range(10)]
 
 
 class Tuned(TuneStage):
     name = "tuned"
-    made: Sequence[Sample] = [*COLOURS, *STORIES]
+    made: Sequence[Sample] = [*COLORS, *STORIES]
 
     def samples(self) -> Sequence[Sample]:
         return self.made

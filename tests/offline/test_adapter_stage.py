@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_pictures import picture, tiny_qwen2_vl
 from made_texts import PlainConfig
-from made_tuning import COLOURS, STORIES, stage, weights
+from made_tuning import COLORS, STORIES, stage, weights
 
 from recbole_llm.core import files
 from recbole_llm.features.encoders import causal_lm, decoders, multimodal
@@ -33,13 +33,13 @@ def test_the_encoders_revision_is_used_for_the_encoders_model_alone(
 
 
 def test_samples_of_every_task_are_held_out() -> None:
-    learnt, held = split_samples([*COLOURS, *STORIES], most=10, share=0.2, seed=3)
-    assert [s.task for s in held] == ["colours"] * 2 + ["stories"] * 2
+    learnt, held = split_samples([*COLORS, *STORIES], most=10, share=0.2, seed=3)
+    assert [s.task for s in held] == ["colors"] * 2 + ["stories"] * 2
     assert (len(learnt), set(learnt) & set(held)) == (16, set())
-    assert split_samples([*COLOURS, *STORIES], 10, 0.2, 3) == (learnt, held)
-    with pytest.raises(StageError, match="task 'colours' has 1 samples"):
-        split_samples(COLOURS[:1], 10, 0.2, 3)
-    learnt, held = split_samples(COLOURS, most=10, share=0.96, seed=3)
+    assert split_samples([*COLORS, *STORIES], 10, 0.2, 3) == (learnt, held)
+    with pytest.raises(StageError, match="task 'colors' has 1 samples"):
+        split_samples(COLORS[:1], 10, 0.2, 3)
+    learnt, held = split_samples(COLORS, most=10, share=0.96, seed=3)
     assert (len(learnt), len(held)) == (1, 9)
     with pytest.raises(StageError, match="nothing to learn"):
         split_samples([], 10, 0.2, 3)
@@ -70,7 +70,7 @@ def test_held_out_losses_fall_for_every_task(
     assert hasattr(said, "shown")  # on the screen, too
     assert (report.units_before, report.units_done) == (0, 28)  # 2 epochs of 27 samples, two a step
     losses = json.loads((made.path / "losses.json").read_text())
-    assert set(losses["after"]) == {"colours", "stories"}
+    assert set(losses["after"]) == {"colors", "stories"}
     assert all(losses["after"][task] < losses["before"][task] - 0.5 for task in losses["before"])
     again = stage(writer, tmp_path, tune_epochs=2)
     assert str(again.complete()).startswith("tuned: there already")
@@ -186,7 +186,7 @@ def test_a_vision_model_learns_from_pictures(tmp_path: Path) -> None:
     picture(0).save(file)
     model = tiny_qwen2_vl(tmp_path / "model")
     made = stage(model, tmp_path, tune_samples=8)
-    made.made = [*COLOURS, *(Sample("pictures", f"{i}", "red", file) for i in range(5))]
+    made.made = [*COLORS, *(Sample("pictures", f"{i}", "red", file) for i in range(5))]
     made.complete()
     losses = json.loads((made.path / "losses.json").read_text())
     assert losses["after"]["pictures"] < losses["before"]["pictures"]

@@ -371,10 +371,10 @@ def test_amazon_reviews_of_both_years() -> None:
 @pytest.mark.parametrize("ids", ["asin", "parent_asin", "movieId"])
 def test_a_shop_that_calls_its_ids_as_amazon_does_keeps_its_columns(ids: str) -> None:
     orders = pd.DataFrame({"user": ["u"], ids: ["B1"]})
-    products = pd.DataFrame({ids: ["B1"], "title": ["Tea"], "price": ["9.5"], "colour": ["green"]})
+    products = pd.DataFrame({ids: ["B1"], "title": ["Tea"], "price": ["9.5"], "color": ["green"]})
     summary = recbole_llm.from_pandas(orders, "dataset/own", items=products)
     assert [name.partition(":")[0] for name in columns("dataset/own/own.item")] == [
-        "item_id", "title", "price", "colour",
+        "item_id", "title", "price", "color",
     ]  # fmt: skip
     assert "unused" not in str(summary)
 
@@ -478,11 +478,11 @@ def test_both_files_or_none(shop: None) -> None:
     convert("orders.csv", "dataset/shop")
     before = Path("dataset/shop/shop.inter").read_text()
     Path("orders.csv").write_text(f"{ORDERS}9;dora;A1;2024-04-01;1.0\n")
-    with pytest.raises(ValueError, match="--text: 'products.csv' has no column 'colour'"):
-        convert("orders.csv", "dataset/shop", "products.csv", roles=Roles(text=["colour"]))
+    with pytest.raises(ValueError, match="--text: 'products.csv' has no column 'color'"):
+        convert("orders.csv", "dataset/shop", "products.csv", roles=Roles(text=["color"]))
     assert Path("dataset/shop/shop.inter").read_text() == before
-    with pytest.raises(ValueError, match="has no column 'colour'"):
-        convert("orders.csv", "dataset/new", "products.csv", roles=Roles(text=["colour"]))
+    with pytest.raises(ValueError, match="has no column 'color'"):
+        convert("orders.csv", "dataset/new", "products.csv", roles=Roles(text=["color"]))
     assert not Path("dataset/new").exists()
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import recbole_llm
 from recbole_llm.cli import main
 from recbole_llm.data.reading.files import Table
-from recbole_llm.tasks.convert.columns import KNOWN, normalise_name
+from recbole_llm.tasks.convert.columns import KNOWN, normalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDER = "user,item,date\nu,a,{}\n"
@@ -156,7 +156,7 @@ def test_the_page_names_every_column_that_is_recognised() -> None:
     for role, names in KNOWN.items():
         if names:
             assert (
-                tuple(normalise_name(name) for name in re.findall(r"`(\w+)`", rows[role])) == names
+                tuple(normalize_name(name) for name in re.findall(r"`(\w+)`", rows[role])) == names
             )
     assert "--date-format" in page and "--encoding" in page
 

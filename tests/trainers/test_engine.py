@@ -238,7 +238,7 @@ def test_a_model_that_knows_one_precision_alone_is_named() -> None:
         run_recbole_llm("NGCF", "tiny", config_dict=keys, saved=False)
 
 
-def test_a_batch_of_one_row_is_named_where_it_is_normalised() -> None:
+def test_a_batch_of_one_row_is_named_where_it_is_normalized() -> None:
     write_tiny_dataset("dataset")
     keys = {"epochs": 1, "show_progress": False, "log_flops": False, "threshold": {"rating": 3},
             "eval_args": {"mode": "labeled"}, "train_neg_sample_args": None, "metrics": ["AUC"],

@@ -210,7 +210,7 @@ def check_catalogue(config: ConfigLike, n_items: int) -> None:
         return
     for phase in ("valid", "test"):
         drawn = config[f"{phase}_neg_sample_args"]
-        if drawn["distribution"] == "none":  # labelled
+        if drawn["distribution"] == "none":  # labeled
             continue
         check_topk(config["topk"], n_items)
         if drawn["sample_num"] != "none" and drawn["sample_num"] >= n_items:

@@ -67,7 +67,7 @@ class StockSettings(Settings):
     initializer_range: Positive | None = None
     """Standard deviation of the initial weights."""
     reg_weight: Numbers | None = None
-    """Weight of the regularisation."""
+    """Weight of the regularization."""
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:

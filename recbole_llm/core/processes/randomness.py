@@ -9,7 +9,7 @@ import numpy as np
 
 from recbole_llm.core.processes import distributed
 
-_STREAMS = 1_000_003  # between the seeds of processes, whose workers' seeds are neighbours
+_STREAMS = 1_000_003  # between the seeds of processes, whose workers' seeds are neighbors
 
 
 def seed_process(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""RecBole's negative samplers, drawing the same negatives from the same random stream, vectorised.
+"""RecBole's negative samplers, drawing the same negatives from the same random stream, vectorized.
 
 RecBole tests each draw against a Python set, row by row. Here the pairs that may not be drawn
 are one sorted array of keys ``user · n_items + item``.

@@ -77,12 +77,12 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
 
 
 def _scaled_to_8_bits(image: Image) -> Image:
-    """A grey picture of 16 bits in 8; Pillow itself would cut its values, not scale them."""
+    """A gray picture of 16 bits in 8; Pillow itself would cut its values, not scale them."""
     if not image.mode.startswith("I"):
         return image
-    grey = image.convert("I").point(lambda value: value / 256).convert("L")
-    grey.info.pop("transparency", None)  # a value of 16 bits
-    return grey
+    gray = image.convert("I").point(lambda value: value / 256).convert("L")
+    gray.info.pop("transparency", None)  # a value of 16 bits
+    return gray
 
 
 class Picture(NamedTuple):

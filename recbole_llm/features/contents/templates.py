@@ -126,7 +126,7 @@ def find_template(value: str | None, key: str, kind: str, dataset: str) -> Templ
     Args:
         value: a template, the path of a ``.jinja`` file, the name of a file in properties/prompt
             without ``.jinja``, or None: ``<dataset>.<kind>`` there, else ``<kind>``.
-        kind: ``item``, ``user``, ``thought`` or ``behaviour``.
+        kind: ``item``, ``user``, ``thought`` or ``behavior``.
 
     Raises:
         PromptError: it is none of these, or not valid.

@@ -166,7 +166,7 @@ def layer_index(layer: int, depth: int) -> int:
 def drop_blocks(model: nn.Module, layer: int) -> bool:
     """Make the output of block `layer` the model's, where the model is Llama-style.
 
-    Such a model normalises the last hidden states only, so the norm goes with the blocks above.
+    Such a model normalizes the last hidden states only, so the norm goes with the blocks above.
 
     Returns:
         Whether it was done; the blocks above are not computed any more.

@@ -70,7 +70,7 @@ def pca(matrix: Rows, dim: int | None = None) -> Components:
 
 
 def whitening(
-    matrix: Rows, power: float, *, centred: bool = True, spread: float | None = None
+    matrix: Rows, power: float, *, centered: bool = True, spread: float | None = None
 ) -> tuple[Float64, Float64]:
     """Center [D] and symmetric M [D, D] such that (x - center) M has more even directions.
 
@@ -80,7 +80,7 @@ def whitening(
     Args:
         matrix: [n, D].
         power: 0 changes nothing but center and scale, 1 makes all directions equally strong.
-        centred: whether the center is the mean, else 0 (and s root mean squares).
+        centered: whether the center is the mean, else 0 (and s root mean squares).
         spread: root mean square entry of the result, which sets c; None: as before.
 
     Raises:
@@ -89,7 +89,7 @@ def whitening(
     rows = matrix[has_vector(matrix)].astype(np.float64)
     if not len(rows):
         raise ValueError("no item has a vector; check item_prompt and encoder")
-    center = rows.mean(0) if centred else np.zeros(rows.shape[1])
+    center = rows.mean(0) if centered else np.zeros(rows.shape[1])
     second = (rows - center).T @ (rows - center) / len(rows)
     values, axes = np.linalg.eigh(second)
     if not values[-1] > 0:

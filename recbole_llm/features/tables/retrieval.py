@@ -1,4 +1,4 @@
-"""Nearest neighbours among text vectors."""
+"""Nearest neighbors among text vectors."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ IntArray = npt.NDArray[np.int32]
 
 EXACT_UP_TO = 100_000  # rows; above, an inverted-file index: exact search is O(n^2)
 BLOCK = 4096  # queries at once
-NONE = -1  # in place of a neighbour that does not exist
+NONE = -1  # in place of a neighbor that does not exist
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     vectors: FloatArray, k: int, candidates: npt.NDArray[np.bool_] | None = None
 ) -> IntArray:
     """The k rows with the highest cosine to each row, the row itself excluded.
 
-    Memory beyond the vectors and one normalised copy is O(n k): queries go in blocks. Results
+    Memory beyond the vectors and one normalized copy is O(n k): queries go in blocks. Results
     are the same on every run. Above `EXACT_UP_TO` candidates the search is approximate: each
     query looks into the `PROBES` nearest of about 4 sqrt(n) clusters, which is feasible for
     millions of rows.
 
     Args:
         vectors: float [n, D].
-        k: neighbours a row.
-        candidates: bool [n], the rows that have and may be neighbours; None: all. Rows of
+        k: neighbors a row.
+        candidates: bool [n], the rows that have and may be neighbors; None: all. Rows of
             zeros have no direction and never take part.
 
     Returns:
@@ -40,22 +40,22 @@ def nearest_neighbours(
         ValueError: vectors that are not finite.
     """
     if not np.isfinite(vectors).all():
-        raise ValueError(f"nearest_neighbours needs a finite matrix [n, D], got {vectors.shape}")
+        raise ValueError(f"nearest_neighbors needs a finite matrix [n, D], got {vectors.shape}")
     norms = np.linalg.norm(vectors, axis=1)
     taking_part = norms > 0 if candidates is None else (norms > 0) & candidates
     rows = np.flatnonzero(taking_part)
-    neighbours: IntArray = np.full((len(vectors), k), NONE, dtype=np.int32)
+    neighbors: IntArray = np.full((len(vectors), k), NONE, dtype=np.int32)
     width = min(k, len(rows) - 1)
     if width < 1:
-        return neighbours
+        return neighbors
     units = np.ascontiguousarray(vectors[rows] / norms[rows, None], dtype=np.float32)
     index = _build_index(units, exact=len(rows) <= EXACT_UP_TO)
     for start in range(0, len(rows), BLOCK):
         queries = np.arange(start, min(start + BLOCK, len(rows)))
         _, nearest = index.search(units[queries], width + 1)  # int64 [B, width + 1]
         others = _drop_self(nearest, queries)
-        neighbours[rows[queries], :width] = np.where(others >= 0, rows[others], NONE)
-    return neighbours
+        neighbors[rows[queries], :width] = np.where(others >= 0, rows[others], NONE)
+    return neighbors
 
 
 PROBES = 32

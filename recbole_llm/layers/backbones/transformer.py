@@ -106,7 +106,7 @@ class TransformerBackbone(SequenceBackbone):
         original: the order of the blocks, see `TransformerBlock`.
         attention_bias: whether the attention's projections have biases.
         position: whether to add a learnt position vector; off when the caller adds its own.
-        input_norm: whether to normalise the inputs.
+        input_norm: whether to normalize the inputs.
         output_net: whether states go through GELU(W h + b), as in BERT4Rec (Sun et al. 2019, eq.
             7), with RecBole's layer norm after it.
     """
@@ -150,13 +150,13 @@ class TransformerBackbone(SequenceBackbone):
             for _ in range(n_layers)
         )
         self.last_norm = nn.LayerNorm(hidden_size, layer_norm_eps) if original else None
-        initialise(self, initializer_range)
+        initialize(self, initializer_range)
         self.output_net: nn.Sequential | None = None
         if output_net:
             norm = nn.LayerNorm(hidden_size, layer_norm_eps)
             dense = nn.Linear(hidden_size, hidden_size)
             self.output_net = nn.Sequential(dense, nn.GELU(), norm)
-            initialise(self.output_net, initializer_range)
+            initialize(self.output_net, initializer_range)
 
     def output_norm(self) -> nn.LayerNorm:
         """The last layer norm of all."""
@@ -218,8 +218,8 @@ class TransformerBackbone(SequenceBackbone):
         return self.dropout(tokens)
 
 
-def initialise(module: nn.Module, initializer_range: float) -> None:
-    """RecBole's SASRec initialisation: normal weights, zero biases, unit layer norms."""
+def initialize(module: nn.Module, initializer_range: float) -> None:
+    """RecBole's SASRec initialization: normal weights, zero biases, unit layer norms."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Embedding)):
             nn.init.normal_(part.weight, std=initializer_range)

@@ -15,7 +15,7 @@ class InteractionGraph(nn.Module):
     """Unique (user, item) pairs, both ways round, as constant buffers.
 
     N users, n items, m pairs; nodes are users, then items, [N + n]. A node without edges has
-    zero rows: no mean, and nothing from or to its neighbours.
+    zero rows: no mean, and nothing from or to its neighbors.
 
     Args:
         users, items: internal ids of the interactions, int [*]; repeated pairs count once.

@@ -64,7 +64,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
                 f"{table.dimension} dimensions; texts of later items, queries and other data sets "
                 f"are read within that span (text_whitening: 0 reads all of them)"
             )
-        self.query_neighbours = settings.query_neighbours
+        self.query_neighbors = settings.query_neighbors
         self.query_share = settings.query_text_share
         self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
         self._cached_version: tuple[int, ...] = ()
@@ -87,7 +87,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         self.set_interactions(*self.graph.pairs())
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Final vectors, not normalised: users [N, D], items [n, D]."""
+        """Final vectors, not normalized: users [N, D], items [n, D]."""
         nodes: Tensor = self.text_map.on_graph(self.text.weight, self.graph)
         return nodes[: self.n_users], nodes[self.n_users :]
 
@@ -129,17 +129,17 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> Tensor:
         """Cosines of each row's user and item, [B]."""
-        users, items = self._normalised()
+        users, items = self._normalized()
         chosen = users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]
         return chosen.sum(1)
 
     @torch.no_grad()
     def score_factors(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """Unit vectors of users [B, D] and items [n, D], see `FactorModel`."""
-        users, items = self._normalised()
+        users, items = self._normalized()
         return users[interaction[self.USER_ID]], items
 
-    def _normalised(self) -> tuple[Tensor, Tensor]:
+    def _normalized(self) -> tuple[Tensor, Tensor]:
         """Unit vectors [N, D] and [n, D], kept while the model stays in eval mode."""
         cache = self._kept()
         if "users" not in cache:
@@ -178,7 +178,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         Returns:
             Cosines, [B, n]; with a query, beside the similarity of texts (`query_text_share`).
         """
-        _, items = self._normalised()
+        _, items = self._normalized()
         unique = [torch.unique(history) for history in histories]
         sizes = torch.tensor([len(u) for u in unique], device=items.device)  # [B]
         starts = torch.cumsum(sizes, 0) - sizes
@@ -203,7 +203,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
 
     def ranked_vectors(self) -> Tensor:
         """The items' final vectors of length 1, [n, D]."""
-        return self._normalised()[1]
+        return self._normalized()[1]
 
     def _profiles(
         self, ids: Tensor, starts: Tensor, sizes: Tensor, query: Tensor | None, weight: float
@@ -214,7 +214,7 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         means = sums / sizes.clamp(min=1).unsqueeze(1)
         if query is None:
             return means
-        query = query_from_nearest_texts(query.to(means), self.text.weight, self.query_neighbours)
+        query = query_from_nearest_texts(query.to(means), self.text.weight, self.query_neighbors)
         moved = torch.lerp(means, query.expand_as(means), weight)
         return torch.where((sizes > 0).unsqueeze(1), moved, query)
 

@@ -10,7 +10,7 @@ _TAU = 0.05  # temperature of the weights of a query's nearest items
 _ROUNDING = 1e-6  # deviations of cosines below it say nothing
 
 
-def query_from_nearest_texts(query: Tensor, texts: Tensor, neighbours: int) -> Tensor:
+def query_from_nearest_texts(query: Tensor, texts: Tensor, neighbors: int) -> Tensor:
     """A query as the weighted mean of the item texts nearest to it.
 
     The map has learnt from items' texts and their means. A query's own vector differs from all of
@@ -19,16 +19,16 @@ def query_from_nearest_texts(query: Tensor, texts: Tensor, neighbours: int) -> T
     Args:
         query: [D].
         texts: of the items with the padding, [n, D].
-        neighbours: items of the mean; 0: the query stays as it is.
+        neighbors: items of the mean; 0: the query stays as it is.
 
     Returns:
         [D].
     """
-    if neighbours == 0:
+    if neighbors == 0:
         return query
     texts = texts[1:]
     cosines = F.normalize(texts, dim=1) @ F.normalize(query, dim=0)
-    near = torch.topk(cosines, min(neighbours, len(texts)))
+    near = torch.topk(cosines, min(neighbors, len(texts)))
     return torch.softmax(near.values / _TAU, dim=0) @ texts[near.indices]
 
 

@@ -53,7 +53,7 @@ class AlphaRecSettings(Settings):
     items."""
     query_weight: Share = 0.5
     """Weight of a text query against the user's own text, 0 to 1; section 3.4."""
-    query_neighbours: Natural = 10
+    query_neighbors: Natural = 10
     """Items whose texts stand for a query: those nearest to it, their vectors weighted by softmax
     (cosine / 0.05). 0: the query's own vector (authors), which is unlike any item's, and which a
     whitened map makes nonsense of (results/quality.md)."""

@@ -34,7 +34,7 @@ class TextLinear(nn.Linear):
 
     def __init__(self, text: np.ndarray, size: int, power: float, bias: bool = True) -> None:
         super().__init__(text.shape[1], size, bias)
-        parts = whitening(text, power, centred=bias, spread=_SPREAD) if power else (None, None)
+        parts = whitening(text, power, centered=bias, spread=_SPREAD) if power else (None, None)
         for name, part in zip(("center", "matrix"), parts, strict=True):
             buffer = None if part is None else torch.from_numpy(part).to(self.weight.dtype)
             self.register_buffer(name, buffer)

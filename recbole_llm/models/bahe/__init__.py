@@ -1,4 +1,4 @@
-"""BAHE: behaviour aggregated hierarchical encoding, an LLM split in two."""
+"""BAHE: behavior aggregated hierarchical encoding, an LLM split in two."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
         ModelSpec(
             "BAHE",
             "recbole_llm.models.bahe.model:BAHE",
-            dataset="recbole_llm.models.bahe.behaviours:BehaviourDataset",
+            dataset="recbole_llm.models.bahe.behaviors:BehaviorDataset",
             settings="recbole_llm.models.bahe.settings:BAHESettings",
             config=PROPERTIES / "model" / "BAHE.yaml",
             reads=("item_text",),
             paper="Geng et al., SIGIR 2024",
-            summary="behaviours through an LLM's lower layers once, its upper layers over them",
+            summary="behaviors through an LLM's lower layers once, its upper layers over them",
         )
     )
 
@@ -28,10 +28,10 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 def register_features(register: Callable[[FeatureSpec], None]) -> None:
     register(
         FeatureSpec(
-            "behaviour_text",
-            "recbole_llm.models.bahe.behaviours:behaviour_text",
+            "behavior_text",
+            "recbole_llm.models.bahe.behaviors:behavior_text",
             settings="recbole_llm.models.bahe.settings:BAHESettings",
             rows="other",
-            summary="texts of distinct behaviours: an item, with what the interaction says of it",
+            summary="texts of distinct behaviors: an item, with what the interaction says of it",
         )
     )

@@ -20,7 +20,7 @@ class CoupledLLM(nn.Module):
 
     Args:
         tokens: the words of each item, padding first.
-        max_tokens: words that are read; the oldest behaviours are left out, and then the target's
+        max_tokens: words that are read; the oldest behaviors are left out, and then the target's
             last words.
         batch_tokens: words of a pass without gradients.
     """
@@ -54,11 +54,11 @@ class CoupledLLM(nn.Module):
         """The words of a history and its target, and how many are the history's."""
         target = self.tokens[item]
         room, kept = self.max_tokens - len(target), []
-        for behaviour in reversed([i for i in history if i]):
-            room -= len(self.tokens[behaviour])
+        for behavior in reversed([i for i in history if i]):
+            room -= len(self.tokens[behavior])
             if room < 0:
                 break
-            kept.append(self.tokens[behaviour])
+            kept.append(self.tokens[behavior])
         words = torch.cat([*reversed(kept), target])
         return words, len(words) - len(target)
 

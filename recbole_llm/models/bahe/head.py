@@ -40,14 +40,14 @@ class MLPHead(nn.Module):
         `reads_histories` says so -> logits [*]; leading dimensions broadcast."""
         return self.mlp(user, item, self.user_fields(users), self.item_fields(items))
 
-    def regularisation(self) -> Tensor | float:
+    def regularization(self) -> Tensor | float:
         """A penalty to be added to the loss."""
         return 0.0
 
 
 class TowerHead(nn.Module):
     """One of RecBole's context models over the fields, or its DIN, whose MLP reads both vectors and
-    their product, normalised over the batch, besides; DIN's, which reads no users, their fields,
+    their product, normalized over the batch, besides; DIN's, which reads no users, their fields,
     too."""
 
     def __init__(self, config: Config, dataset: Dataset, settings: BAHESettings) -> None:
@@ -79,6 +79,6 @@ class TowerHead(nn.Module):
         ids = (part.expand(leading).reshape(-1) for part in (users, known))
         return self.tower(seen, *ids, feature).view(leading)
 
-    def regularisation(self) -> Tensor | float:
+    def regularization(self) -> Tensor | float:
         """A penalty to be added to the loss."""
-        return self.tower.regularisation()
+        return self.tower.regularization()

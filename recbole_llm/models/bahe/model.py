@@ -1,6 +1,6 @@
 """BAHE (Geng et al., SIGIR 2024, arXiv 2403.19347).
 
-Legend: B batch, L history, W behaviours of a field, F behaviour fields, D width of the lower half's
+Legend: B batch, L history, W behaviors of a field, F behavior fields, D width of the lower half's
 vectors, H width of the decoder, S ``text_size``.
 """
 
@@ -18,7 +18,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.features.attach import features_of
 from recbole_llm.features.tables.reduce import WhitenedEmbedding
 from recbole_llm.layers.embedding import map_distinct
-from recbole_llm.models.bahe.behaviours import BEHAVIOUR, BehaviourDataset, field_numbers
+from recbole_llm.models.bahe.behaviors import BEHAVIOR, BehaviorDataset, field_numbers
 from recbole_llm.models.bahe.halves import coupled_llm, upper_half
 from recbole_llm.models.bahe.head import MLPHead, TowerHead
 from recbole_llm.models.bahe.settings import BAHESettings
@@ -28,40 +28,40 @@ from recbole_llm.models.item_cache import ItemCache
 
 def _small(layer: nn.Linear) -> nn.Linear:
     """A map with small weights at the start, which Adam's steps of one size turn quickly. Their
-    scale does not matter where the head normalises its inputs."""
+    scale does not matter where the head normalizes its inputs."""
     nn.init.normal_(layer.weight, std=0.05 / layer.in_features**0.5)
     nn.init.zeros_(layer.bias)
     return layer
 
 
 class BAHE(ItemCache, CTRRecommender):
-    """An LLM's lower half encodes behaviours once; its upper half, trained, reads their sequence.
+    """An LLM's lower half encodes behaviors once; its upper half, trained, reads their sequence.
 
-    A history is numbers of items, or, below zero, of the data set's behaviours (Section 3.1,
-    atomic behaviour encoding). The upper half over a user's behaviours gives the user's vector
-    (Section 3.2, behaviour aggregation), over an item alone the item's; a head with the fields of
+    A history is numbers of items, or, below zero, of the data set's behaviors (Section 3.1,
+    atomic behavior encoding). The upper half over a user's behaviors gives the user's vector
+    (Section 3.2, behavior aggregation), over an item alone the item's; a head with the fields of
     both gives the click probability (Section 3.3).
     """
 
-    sequence_fields = (BEHAVIOUR,)
+    sequence_fields = (BEHAVIOR,)
 
-    def __init__(self, config: Config, dataset: BehaviourDataset) -> None:
+    def __init__(self, config: Config, dataset: BehaviorDataset) -> None:
         super().__init__(config, dataset)
         settings = BAHESettings.of(config)
         self.mean_pooling = settings.user_pooling == "mean"
-        self.BEHAVIOUR_SEQ = BEHAVIOUR + config["LIST_SUFFIX"]
+        self.BEHAVIOR_SEQ = BEHAVIOR + config["LIST_SUFFIX"]
         features = features_of(dataset, config)
         self.items = WhitenedEmbedding(features["item_text"], settings.vector_whitening)
-        self.n_fields = len(dataset.behaviour_fields)
+        self.n_fields = len(dataset.behavior_fields)
         self.field_of: Tensor
         fields = torch.from_numpy(field_numbers(dataset))
         self.register_buffer("field_of", fields, persistent=False)
-        self.behaviours = None
-        if dataset.behaviours:
-            self.behaviours = self.items.alike(features["behaviour_text"])
+        self.behaviors = None
+        if dataset.behaviors:
+            self.behaviors = self.items.alike(features["behavior_text"])
         self._build(config, dataset, settings)
 
-    def _build(self, config: Config, dataset: BehaviourDataset, settings: BAHESettings) -> None:
+    def _build(self, config: Config, dataset: BehaviorDataset, settings: BAHESettings) -> None:
         self.coupled = coupled_llm(config, dataset) if settings.coupled else None
         self.high = upper_half(config) if self.coupled is None else self.coupled.decoder
         width, text_width = self.high.width, self.items.dimension
@@ -74,25 +74,25 @@ class BAHE(ItemCache, CTRRecommender):
         self.reads_histories = self.head.reads_histories
 
     def history(self, interaction: Interaction) -> Tensor:
-        """Behaviours before the target, int [B, L]: numbers of items, or below zero of the data
-        set's behaviours; items alone where nothing else is known, as of new users."""
+        """Behaviors before the target, int [B, L]: numbers of items, or below zero of the data
+        set's behaviors; items alone where nothing else is known, as of new users."""
         items: Tensor = super().history(interaction)
-        if self.behaviours is None or self.BEHAVIOUR_SEQ not in interaction:
+        if self.behaviors is None or self.BEHAVIOR_SEQ not in interaction:
             return items
-        behaviours: Tensor = interaction[self.BEHAVIOUR_SEQ][:, : items.shape[1]]
-        return torch.where(behaviours > 0, -behaviours, items)
+        behaviors: Tensor = interaction[self.BEHAVIOR_SEQ][:, : items.shape[1]]
+        return torch.where(behaviors > 0, -behaviors, items)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
-        """The user after every behaviour: int [B, L], bool [B, L] -> [B, L, S]."""
+        """The user after every behavior: int [B, L], bool [B, L] -> [B, L, S]."""
         vectors, numbers = self.items(item_seq.clamp(min=0)), (-item_seq).clamp(min=0)
-        if self.behaviours is not None:  # of each pair, one is the padding's zeros
-            vectors = vectors + self.behaviours(numbers)
+        if self.behaviors is not None:  # of each pair, one is the padding's zeros
+            vectors = vectors + self.behaviors(numbers)
         vectors, fields = self.adapter(vectors), self.field_of[numbers]
         states = [self._field_states(vectors, mask & (fields == f)) for f in range(self.n_fields)]
         return self.user_map(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, S]
 
     def _field_states(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """The upper half over the behaviours of one field, read after every behaviour of any."""
+        """The upper half over the behaviors of one field, read after every behavior of any."""
         counts = mask.cumsum(1)  # [B, L]
         order = mask.int().argsort(dim=1, descending=True, stable=True)  # the field's own first
         order = order[:, : max(int(counts[:, -1].max()), 1), None]
@@ -140,13 +140,13 @@ class BAHE(ItemCache, CTRRecommender):
         return self.head(user, item, users, items, histories)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Binary cross-entropy, mean over the labelled pairs of a batch, scalar."""
-        return super().calculate_loss(interaction) + self.head.regularisation()
+        """Binary cross-entropy, mean over the labeled pairs of a batch, scalar."""
+        return super().calculate_loss(interaction) + self.head.regularization()
 
     @staticmethod
     def interaction_fields(keys: Mapping[str, Any]) -> list[str]:
-        """Fields of the interactions that behaviours are made of, under these keys."""
-        return BAHESettings.of(keys).behaviour_fields()
+        """Fields of the interactions that behaviors are made of, under these keys."""
+        return BAHESettings.of(keys).behavior_fields()
 
     @property
     def takes_items(self) -> bool:

@@ -42,7 +42,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     encoder_layer: int = 8
     """Blocks of the lower half, which are frozen."""
     encoder_pooling: Literal["mean", "last_token"] = "last_token"
-    """How a behaviour's tokens become its vector."""
+    """How a behavior's tokens become its vector."""
 
     decoder_model: ModelName = None
     """Decoder of the upper half: a local path or a hub name. None: encoder_model of causal_lm,
@@ -54,7 +54,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """0: the lower half's vectors as they are; up to 1: their directions are evened out first
     (coupled: they are not read)."""
     user_pooling: Literal["last", "mean"] = "last"
-    """The user's vector is the upper half's state after the last behaviour, or the mean of the
+    """The user's vector is the upper half's state after the last behavior, or the mean of the
     states so far."""
 
     head: Literal["MLP", "DIN", "DeepFM", "DCN", "AutoInt"] = "MLP"
@@ -64,18 +64,18 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     text_size: Count = 64
     """Width that the upper half's vectors of users and items are mapped to for the head."""
 
-    behaviour_prompt: Prompt = None
-    """Template of a behaviour's text over `item` (the item's text) and the fields of the
+    behavior_prompt: Prompt = None
+    """Template of a behavior's text over `item` (the item's text) and the fields of the
     interaction, of which missing ones are empty. None: the item's text."""
-    behaviour_field: FieldName | None = None
-    """Field of the interactions, such as an action, that parts a history into behaviour fields,
+    behavior_field: FieldName | None = None
+    """Field of the interactions, such as an action, that parts a history into behavior fields,
     read in parallel and concatenated; an interaction without it is left out. None: one."""
 
     coupled: Flag = False
     """The baseline that BAHE replaces: both halves, trained, over the text of the whole history
     and the target; for train_level: prefix."""
     coupled_max_tokens: Annotated[int, Field(ge=2)] = 1024
-    """coupled: tokens of a text; the oldest behaviours are left out until it fits."""
+    """coupled: tokens of a text; the oldest behaviors are left out until it fits."""
 
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': one pass over a window gives the user before each of its targets; 'prefix':
@@ -97,17 +97,17 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         """Raise ValueError for keys that do not go together, and for templates as of prompts."""
         if (feature := ItemSettings.of(config).item_feature) != "item_text":
             raise ValueError(f"item_feature: BAHE reads texts, not {feature}; leave it out")
-        named = (self.behaviour_prompt or self.behaviour_field) is not None
+        named = (self.behavior_prompt or self.behavior_field) is not None
         if self.coupled:
             self._check_coupled(config, named)
         if self.head == "DIN" and named:
-            raise ValueError("head: DIN reads items; leave behaviour_prompt and _field out")
+            raise ValueError("head: DIN reads items; leave behavior_prompt and _field out")
         if named and config["benchmark_filename"]:
             raise ValueError(
                 "benchmark_filename: ready-made splits have lists of items, and not what "
-                "behaviour_prompt and _field read of a history; leave these out"
+                "behavior_prompt and _field read of a history; leave these out"
             )
-        self.behaviour_template()
+        self.behavior_template()
 
     def _check_coupled(self, config: ConfigLike, named: bool) -> None:
         if self.train_level == "sequence":
@@ -116,24 +116,24 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
             raise ValueError("coupled: is one LLM from end to end; set encoder: causal_lm")
         if named:
             raise ValueError(
-                "coupled: reads the items' texts; leave behaviour_prompt and _field out"
+                "coupled: reads the items' texts; leave behavior_prompt and _field out"
             )
         if self.user_pooling == "mean":
             raise ValueError("user_pooling: a coupled LLM reads its last state; leave it out")
 
-    def behaviour_template(self) -> Template | None:
-        """The template of the behaviours' texts, if there is one."""
+    def behavior_template(self) -> Template | None:
+        """The template of the behaviors' texts, if there is one."""
         from recbole_llm.features.contents.templates import find_template
 
-        if self.behaviour_prompt is None:
+        if self.behavior_prompt is None:
             return None
-        return find_template(self.behaviour_prompt, "behaviour_prompt", "behaviour", "")
+        return find_template(self.behavior_prompt, "behavior_prompt", "behavior", "")
 
-    def behaviour_fields(self) -> list[str]:
-        """The fields that template and `behaviour_field` name, without the item's text."""
-        template = self.behaviour_template()
+    def behavior_fields(self) -> list[str]:
+        """The fields that template and `behavior_field` name, without the item's text."""
+        template = self.behavior_template()
         named = set() if template is None else template.variables() - {"item"}
-        return sorted(named if self.behaviour_field is None else {*named, self.behaviour_field})
+        return sorted(named if self.behavior_field is None else {*named, self.behavior_field})
 
     def decoder_name(self, config: ConfigLike) -> str:
         """The decoder of the upper half."""

@@ -20,16 +20,16 @@ def perceptron(sizes: Sequence[int]) -> MLPLayers:
 
 
 class InContext(nn.Module):
-    """Tokens [behaviour, chain of thought, label] of K examples, then the query's behaviour.
+    """Tokens [behavior, chain of thought, label] of K examples, then the query's behavior.
 
-    behaviour = MLP[user ; history ; g(mean history text) ; item ; g(item text)]
+    behavior = MLP[user ; history ; g(mean history text) ; item ; g(item text)]
     chain of thought = g(vector / ||vector||)
     w = state of the decoder after the query, whose item is masked
 
     reconstruction = 1 - mean cos(r(state before a chain of thought), its vector)
 
     Args:
-        behaviour: width of [user ; history ; item].
+        behavior: width of [user ; history ; item].
         text: widths of g, from the text vectors' D to H; r has them in reverse.
         n_heads, n_layers: of the decoder.
         with_thoughts: whether examples have a chain of thought; else 2 K + 1 tokens.
@@ -37,7 +37,7 @@ class InContext(nn.Module):
 
     def __init__(
         self,
-        behaviour: int,
+        behavior: int,
         text: Sequence[int],
         n_heads: int = 2,
         n_layers: int = 2,
@@ -46,28 +46,28 @@ class InContext(nn.Module):
         super().__init__()
         size = text[-1]
         self.text_map = perceptron(text)  # g
-        self.behaviour_map = perceptron([behaviour + 2 * size, size])
+        self.behavior_map = perceptron([behavior + 2 * size, size])
         self.label = nn.Embedding(2, size)
         self.decoder = Decoder(size, n_heads, n_layers)
         self.reconstruct = perceptron(text[::-1]) if with_thoughts else None  # r
         self._before: tuple[Tensor, Tensor] | None = None  # of the last pass, with what follows
 
-    def behaviours(
+    def behaviors(
         self, user: Tensor, history: Tensor, history_text: Tensor, item: Tensor, item_text: Tensor
     ) -> Tensor:
-        """Behaviour tokens: [*, widths] each, texts [*, D] -> [*, H]."""
+        """Behavior tokens: [*, widths] each, texts [*, D] -> [*, H]."""
         texts = (self.text_map(history_text), self.text_map(item_text))
         parts = [user, history, texts[0], item, texts[1]]
-        return self.behaviour_map(torch.cat(parts, dim=-1))
+        return self.behavior_map(torch.cat(parts, dim=-1))
 
     def forward(
-        self, query: Tensor, behaviours: Tensor, thoughts: Tensor, labels: Tensor, chosen: Tensor
+        self, query: Tensor, behaviors: Tensor, thoughts: Tensor, labels: Tensor, chosen: Tensor
     ) -> Tensor:
         """The feature of each query.
 
         Args:
-            query: behaviour tokens of the queries, [N, H].
-            behaviours: those of U examples, [U, H].
+            query: behavior tokens of the queries, [N, H].
+            behaviors: those of U examples, [U, H].
             thoughts: vectors of the examples' chains of thought, [U, D].
             labels: 0 or 1, int [U].
             chosen: each query's examples, rows of U, int [N, K]; -1: none, which is a token of
@@ -77,7 +77,7 @@ class InContext(nn.Module):
             w, [N, H].
         """
         thoughts = F.normalize(thoughts, dim=-1)
-        tokens = [behaviours, self.label(labels)]
+        tokens = [behaviors, self.label(labels)]
         if self.reconstruct is not None:
             tokens.insert(1, self.text_map(thoughts))
         parts = len(tokens)
@@ -103,14 +103,14 @@ class InContext(nn.Module):
         query: Tensor,
         chosen: Tensor,
         examples: ExampleColumns,
-        encode_behaviours: Callable[[Tensor, Tensor, Tensor], Tensor],
+        encode_behaviors: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> Tensor:
         """The feature of each query; each distinct example is encoded once.
 
         Args:
-            query: behaviour tokens of the queries, [N, H].
+            query: behavior tokens of the queries, [N, H].
             chosen: their examples, int [N, K].
-            encode_behaviours: users [U], histories [U, L] and items [U] -> their tokens [U, H].
+            encode_behaviors: users [U], histories [U, L] and items [U] -> their tokens [U, H].
 
         Returns:
             w, [N, H].
@@ -121,8 +121,8 @@ class InContext(nn.Module):
         if not len(rows):  # backbones cannot read zero rows; no query attends to this one
             rows = chosen.new_zeros(1)
         users, histories, items, labels, thoughts = (column[rows] for column in examples)
-        behaviours = encode_behaviours(users, histories, items)
-        return self(query, behaviours, thoughts, labels, index)
+        behaviors = encode_behaviors(users, histories, items)
+        return self(query, behaviors, thoughts, labels, index)
 
     @property
     def reconstruction(self) -> Tensor:
@@ -139,11 +139,11 @@ class InContext(nn.Module):
 
 
 def build_in_context(
-    settings: LLMCFSettings | LLMCFRetrievalSettings, behaviour: int, text: int, size: int
+    settings: LLMCFSettings | LLMCFRetrievalSettings, behavior: int, text: int, size: int
 ) -> InContext:
     """The transformer that settings ask for; `text` is D, `size` is H."""
     return InContext(
-        behaviour,
+        behavior,
         [text, *settings.text_hidden_sizes, size],
         n_heads=settings.context_heads,
         n_layers=settings.context_layers,

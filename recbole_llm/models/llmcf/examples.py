@@ -39,7 +39,7 @@ def training_examples(
 ) -> Examples:
     """Draw some of the training interactions that have a history.
 
-    Of labelled data half have either label, as far as there are enough. A model of clicks that
+    Of labeled data half have either label, as far as there are enough. A model of clicks that
     trains on drawn negatives has examples of these: half of the targets are items that the user
     has no training interaction with. A model that ranks a catalogue has targets that were chosen.
 

@@ -28,7 +28,7 @@ CONTEXT = "context_examples"  # column of the training rows: their examples
 class LLMCF(CTRRecommender):
     """DIN, DeepFM, DCN or AutoInt whose MLP reads w, too; loss = BCE + weight * reconstruction.
 
-    A behaviour token has the backbone's own embeddings of user and item; its history is the mean
+    A behavior token has the backbone's own embeddings of user and item; its history is the mean
     of the items'.
     """
 
@@ -40,8 +40,8 @@ class LLMCF(CTRRecommender):
         self.search = ExampleSearch(self.memory, settings, both_labels=True)
         size = settings.context_size
         self.tower = build_tower(settings.backbone, config, dataset, size)
-        behaviour = self.tower.user_width + 2 * self.tower.item_width
-        self.network = build_in_context(settings, behaviour, self.memory.text.dimension, size)
+        behavior = self.tower.user_width + 2 * self.tower.item_width
+        self.network = build_in_context(settings, behavior, self.memory.text.dimension, size)
 
     def before_training(self, train_data: AbstractDataLoader) -> None:
         """Seek the contexts of all training rows at once, where their targets are known before."""
@@ -64,10 +64,10 @@ class LLMCF(CTRRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Binary cross-entropy plus weight times the reconstruction loss, scalar."""
-        context, users, items, labels = self.labelled_pairs(interaction)
+        context, users, items, labels = self.labeled_pairs(interaction)
         examples = interaction[CONTEXT] if CONTEXT in interaction else None
         logits = self.logits(context, users, items, examples)
-        loss = F.binary_cross_entropy_with_logits(logits, labels) + self.tower.regularisation()
+        loss = F.binary_cross_entropy_with_logits(logits, labels) + self.tower.regularization()
         return loss + self.weight * self.network.reconstruction
 
     def pair_floats(self) -> int:
@@ -90,7 +90,7 @@ class LLMCF(CTRRecommender):
         query_users = users.expand(leading).reshape(-1)
         query_histories = histories.expand(*leading, length).reshape(-1, length)
         masked = torch.zeros_like(query_users)  # the query does not know its target
-        query = self._behaviours(query_users, query_histories, masked).view(*leading, -1)
+        query = self._behaviors(query_users, query_histories, masked).view(*leading, -1)
         if examples is None:
             examples = self.find_examples(users, histories, items)
         pairs = np.broadcast_shapes(leading, items.shape)
@@ -99,21 +99,21 @@ class LLMCF(CTRRecommender):
             return values.expand(*pairs, values.shape[-1]).reshape(-1, values.shape[-1])
 
         w = self.network.encode_context(
-            flat(query), flat(examples), self.memory.columns, self._behaviours
+            flat(query), flat(examples), self.memory.columns, self._behaviors
         )
         logits: Tensor = self.tower(
             flat(histories), users.expand(pairs).reshape(-1), items.expand(pairs).reshape(-1), w
         )
         return logits.view(pairs)
 
-    def _behaviours(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
-        """Behaviour tokens: int [M], int [M, L], int [M] -> [M, H]; item 0 is masked."""
+    def _behaviors(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
+        """Behavior tokens: int [M], int [M, L], int [M] -> [M, H]; item 0 is masked."""
         ids = torch.cat([histories, items[:, None]], dim=1)  # [M, L + 1]
         distinct, which = torch.unique(ids, return_inverse=True)
         table = self.tower.item_vectors(distinct) * (distinct != 0)[:, None]
         total = F.embedding_bag(which[:, :-1], table, mode="sum")
         mean = total / (histories != 0).sum(1, keepdim=True).clamp(min=1)
-        return self.network.behaviours(
+        return self.network.behaviors(
             self.tower.user_vectors(users),
             mean,
             self.memory.mean_text(histories),

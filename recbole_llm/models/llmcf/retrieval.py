@@ -89,17 +89,17 @@ class LLMCFRetrieval(SequenceRecommender):
         chosen = self.search.find(query_users, lengths, text)
         masked = torch.zeros_like(query_users)
         query = self._tokens(query_users, states, text, masked)
-        w = self.network.encode_context(query, chosen, self.memory.columns, self._behaviours)
+        w = self.network.encode_context(query, chosen, self.memory.columns, self._behaviors)
         return states + self.feature_weight * w
 
-    def _behaviours(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
-        """Behaviour tokens of examples: int [M], int [M, L], int [M] -> [M, H]."""
+    def _behaviors(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
+        """Behavior tokens of examples: int [M], int [M, L], int [M] -> [M, H]."""
         histories = histories[:, : max(int((histories != 0).any(0).sum()), 1)]
         states = self.backbone.last(self.item_embedding(histories), histories != 0)
         return self._tokens(users, states, self.memory.mean_text(histories), items)
 
     def _tokens(self, users: Tensor, states: Tensor, text: Tensor, items: Tensor) -> Tensor:
-        return self.network.behaviours(
+        return self.network.behaviors(
             self.user_embedding(users),
             states,
             text,

@@ -1,4 +1,4 @@
-"""LLM-ESR: dual-view modelling with retrieval-augmented self-distillation."""
+"""LLM-ESR: dual-view modeling with retrieval-augmented self-distillation."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class SelfDistillation(nn.Module):
     F_u is the state at u's last training position: the one that predicts u's last training item.
 
     Args:
-        neighbours: similar users, int [n_users, N]; -1 = none.
+        neighbors: similar users, int [n_users, N]; -1 = none.
         size: S, length of a state.
         max_length: items of a history that a teacher reads.
         teacher: "exact" encodes the similar users' histories with the present weights, each
@@ -65,14 +65,14 @@ class SelfDistillation(nn.Module):
             users had when they were last trained on, at no cost and O(n_users S) memory.
     """
 
-    neighbours: Tensor
+    neighbors: Tensor
     bank: Tensor
     filled: Tensor
 
     def __init__(
         self,
         histories: Histories,
-        neighbours: np.ndarray[tuple[int, int], np.dtype[np.int32]],
+        neighbors: np.ndarray[tuple[int, int], np.dtype[np.int32]],
         size: int,
         max_length: int,
         teacher: str,
@@ -80,8 +80,8 @@ class SelfDistillation(nn.Module):
         super().__init__()
         self.histories = histories
         self.max_length = max_length
-        rows = len(neighbours) if teacher == "bank" else 0
-        self.register_buffer("neighbours", torch.from_numpy(neighbours), persistent=False)
+        rows = len(neighbors) if teacher == "bank" else 0
+        self.register_buffer("neighbors", torch.from_numpy(neighbors), persistent=False)
         self.register_buffer("bank", torch.zeros(rows, size), persistent=False)
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.bool), persistent=False)
 
@@ -122,7 +122,7 @@ class SelfDistillation(nn.Module):
 
     def _look_up_similar(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Similar users of each user and which of them exist (and have a state), [B, N]."""
-        similar = self.neighbours[users].long()
+        similar = self.neighbors[users].long()
         present = similar >= 0
         if len(self.bank):
             present &= self.filled[similar.clamp(min=0)]

@@ -9,11 +9,11 @@ from recbole_llm.features.tables.reduce import pca
 from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
-SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more of its neighbours
+SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more of its neighbors
 
 
 @torch.no_grad()
-def initialise(network: DualView, settings: LLMESRSettings) -> None:
+def initialize(network: DualView, settings: LLMESRSettings) -> None:
     """Set a network's initial weights but the backbone's.
 
     With ``aligned_init`` both views are the same at first: a position attends to little but its own

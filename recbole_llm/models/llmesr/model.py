@@ -15,16 +15,16 @@ from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.features.attach import features_of, item_embeddings
 from recbole_llm.features.item_init import append_items
 from recbole_llm.features.tables.reduce import WhitenedEmbedding
-from recbole_llm.features.tables.retrieval import nearest_neighbours
+from recbole_llm.features.tables.retrieval import nearest_neighbors
 from recbole_llm.models.base import SequenceRecommender, TrainingRows
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
-from recbole_llm.models.llmesr.initial import initialise
+from recbole_llm.models.llmesr.initial import initialize
 from recbole_llm.models.llmesr.layers import DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
 
 class LLMESR(SequenceRecommender):
-    """Dual-view modelling and retrieval-augmented self-distillation.
+    """Dual-view modeling and retrieval-augmented self-distillation.
 
     loss = recommendation loss + alpha * mean (F_u - mean of similar users' F, detached)^2,
     taken once an epoch a user: where a row ends in the user's last training item.
@@ -37,7 +37,7 @@ class LLMESR(SequenceRecommender):
         self.n_similar_users = settings.n_similar_users
         table = item_embeddings(config, dataset)
         self.network = DualView(settings, WhitenedEmbedding(table, settings.text_whitening))
-        initialise(self.network, settings)
+        initialize(self.network, settings)
         self.distillation: SelfDistillation | None = None  # a trained model does without it
         self._config = config
 
@@ -51,7 +51,7 @@ class LLMESR(SequenceRecommender):
         histories = Histories(users, items, dataset.user_num)
         # A history of one item has no position to distil at.
         candidates = (histories.lengths > 1).numpy()
-        similar = nearest_neighbours(vectors, self.n_similar_users, candidates)
+        similar = nearest_neighbors(vectors, self.n_similar_users, candidates)
         size, length = self.network.size, self.max_seq_length
         distillation = SelfDistillation(histories, similar, size, length, self.teacher)
         self.distillation = distillation.to(self.device)

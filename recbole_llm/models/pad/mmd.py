@@ -68,7 +68,7 @@ def mk_mmd(x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
 
 def _rounding(z: Tensor) -> Tensor:
     """The error of squared distances of rows [n, H]: that of the rows themselves, and that of the
-    products of centred ones. The bandwidth of coinciding rows is zero; this one makes 0/0 zero.
+    products of centered ones. The bandwidth of coinciding rows is zero; this one makes 0/0 zero.
     """
     info, variance = torch.finfo(z.dtype), (z - z.mean(0)).square().sum(-1).mean()
     square = z.square().sum(-1).mean()
@@ -76,7 +76,7 @@ def _rounding(z: Tensor) -> Tensor:
 
 
 def _gaussian(x: Tensor, y: Tensor, floor: Tensor) -> Kernel:
-    # x and y are centred, so the mean over all pairs of |z_i - z_j|^2 is twice the mean |z|^2.
+    # x and y are centered, so the mean over all pairs of |z_i - z_j|^2 is twice the mean |z|^2.
     mean = 2 * torch.cat([x, y]).detach().square().sum(-1).mean()
     widest = 2 * BANDWIDTHS[-1] * torch.maximum(mean, floor)
     return lambda a, b: _exponentials(_squared_distance(a, b), widest)

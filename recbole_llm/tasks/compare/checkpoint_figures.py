@@ -16,7 +16,7 @@ from recbole_llm.core.errors import named_error
 from recbole_llm.features.attach import item_embeddings, reads_items
 from recbole_llm.tasks.compare.catalogue import Catalogue
 from recbole_llm.tasks.compare.cells import Cell
-from recbole_llm.tasks.compare.figures import COLOURS, Figure, make_figure, wrap_label
+from recbole_llm.tasks.compare.figures import COLORS, Figure, make_figure, wrap_label
 
 _ITEMS = 1000  # of a map
 _TITLE, _WIDE = 200, 40  # characters of a title beside a point, and of a line of it
@@ -41,7 +41,7 @@ def _draw_own(
 ) -> Iterator[Figure]:
     for drawn in draw(checkpoint["state_dict"]):
         title = f"{drawn['title']} of {label}"
-        yield make_figure(**{**drawn, "title": title}, colorway=COLOURS)
+        yield make_figure(**{**drawn, "title": title}, colorway=COLORS)
 
 
 def item_maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:

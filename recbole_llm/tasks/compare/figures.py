@@ -11,10 +11,10 @@ from recbole_llm.tasks.compare.summary import Row, Summary
 
 Figure = dict[str, Any]
 _BESIDE, _BELOW = 16, 44  # characters of a label's line beside an axis, in a legend
-_WHISKER = "#000000"  # else plotly looks for one colour where the bars have several
+_WHISKER = "#000000"  # else plotly looks for one color where the bars have several
 _HEIGHT, _LINE = 380, 18  # of a figure, of a line of a label, in pixels
 _LABELS = {"type": "category", "automargin": True}  # else labels such as 64 were a scale
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
 
 
 def make_figure(
@@ -49,9 +49,9 @@ def _line_count(label: str) -> int:
     return label.count("<br>") + 1
 
 
-def colour(index: int) -> str:
-    """The colour of a model, by its place."""
-    return COLOURS[index % len(COLOURS)]
+def color(index: int) -> str:
+    """The color of a model, by its place."""
+    return COLORS[index % len(COLORS)]
 
 
 def wrap_label(label: str, width: int = _BESIDE) -> str:
@@ -80,7 +80,7 @@ def _draw_means(summary: Summary) -> Figure:
         "x": [spread.mean for spread in spreads][::-1],
         "error_x": {"type": "data", "color": _WHISKER,
                     "array": [spread.sd or 0 for spread in spreads][::-1]},
-        "marker": {"color": [colour(i) for i in range(len(labels))][::-1]},
+        "marker": {"color": [color(i) for i in range(len(labels))][::-1]},
     }  # fmt: skip
     note = "Mean over seeds; whiskers: one standard deviation over seeds."
     return make_figure(f"{metric} on test", note, [bar], metric, yaxis=_LABELS)
@@ -102,7 +102,7 @@ def _draw_differences(summary: Summary) -> Figure:
     }  # fmt: skip
     zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1,
             "line": {"dash": "dot", "width": 1}}  # fmt: skip
-    note = "95 % intervals by the bootstrap over users; grey: not significant after correction."
+    note = "95 % intervals by the bootstrap over users; gray: not significant after correction."
     title = f"{summary.metrics[0]}: difference from {summary.baseline}"
     return make_figure(title, note, [points], "difference", yaxis=_LABELS, shapes=[zero])
 
@@ -122,7 +122,7 @@ def _draw_groups(summary: Summary) -> Figure:
     traces = []
     for i, row in enumerate(summary.rows):
         values = _group_means(row, metric)
-        marker = {"color": colour(i)}
+        marker = {"color": color(i)}
         traces.append({"type": "bar", "name": wrap_label(row.label, _BELOW), "x": list(values),
                        "y": list(values.values()), "marker": marker})  # fmt: skip
     note = "Groups of items and users by their training interactions; means over seeds."
@@ -136,7 +136,7 @@ def _draw_curves(summary: Summary) -> Figure:
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": wrap_label(row.label, _BELOW),
             "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
-            "line": {"color": colour(i)}, "marker": {"size": 4},
+            "line": {"color": color(i)}, "marker": {"size": 4},
         })  # fmt: skip
     note = "Validation after each epoch, against seconds of training and validation; first run."
     metric = str(summary.rows[0].runs[0]["valid_metric"])
@@ -146,7 +146,7 @@ def _draw_curves(summary: Summary) -> Figure:
 def _draw_cost(summary: Summary) -> Figure:
     traces = [
         {"type": "scatter", "mode": "markers", "name": wrap_label(row.label, _BELOW),
-         "x": [row.seconds], "y": [row.memory], "marker": {"size": 12, "color": colour(i)},
+         "x": [row.seconds], "y": [row.memory], "marker": {"size": 12, "color": color(i)},
          "text": [f"{row.parameters:,.0f} parameters"]}
         for i, row in enumerate(summary.rows)
     ]  # fmt: skip

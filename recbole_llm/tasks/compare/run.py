@@ -20,7 +20,7 @@ from recbole_llm.tasks.compare.executors import Executor, RunOptions, lock_folde
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.page import write_page
 from recbole_llm.tasks.compare.pool import Job, run_jobs
-from recbole_llm.tasks.compare.summary import Summary, describe_other_sizes, summarise
+from recbole_llm.tasks.compare.summary import Summary, describe_other_sizes, summarize
 from recbole_llm.tasks.compare.tables import screen_lines, write_tables
 
 Failures = dict[Cell, str]
@@ -74,7 +74,7 @@ def compare(
         failures |= run_cells(cells, executor)
     for name in _WRITTEN:  # an earlier comparison's
         (root / name).unlink(missing_ok=True)
-    summary = summarise(cells, failures, baseline or labels[0])
+    summary = summarize(cells, failures, baseline or labels[0])
     repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
     summary.notes = [*notes, *describe_other_sizes(summary.rows), *filter(None, repeats)]
     yield from _write_results(summary, cells, root)

@@ -77,7 +77,7 @@ class Summary:
         return {**asdict(self), "smaller": sorted(self.smaller)}
 
 
-def summarise(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str) -> Summary:
+def summarize(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str) -> Summary:
     """The comparison of the cells that are done.
 
     Raises:

@@ -74,7 +74,7 @@ def ask_new_trial(study: Study, space: Mapping[str, BaseDistribution], seed: int
         if _settings_key(new.params) not in tried:
             return new
         study.tell(new, state=TrialState.FAIL)
-        if listed:  # the sampler may propose its favourites for ever
+        if listed:  # the sampler may propose its favorites for ever
             generator = random.Random(seed + new.number)
             study.enqueue_trial(_draw_untried(dict(zip(space, choices)), tried, generator))
     return None

@@ -23,7 +23,7 @@ OPTIONAL = ("rating", "time", "label")
 NONE = "none"  # given for one of these: no column is to be guessed
 
 
-def normalise_name(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Strip a column's name of case and signs, and of RecBole's type."""
     return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
 
@@ -38,7 +38,7 @@ def find_column(role: str, given: str | None, columns: Sequence[str], source: So
         return None
     if given is not None:
         return check_column(role, given, columns, source)
-    by_name = {normalise_name(column): column for column in reversed(columns)}
+    by_name = {normalize_name(column): column for column in reversed(columns)}
     return next((by_name[name] for name in KNOWN[role] if name in by_name), None)
 
 

@@ -18,7 +18,7 @@ from recbole_llm.tasks.convert.columns import (
     check_column,
     check_roles,
     find_column,
-    normalise_name,
+    normalize_name,
 )
 from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
@@ -91,7 +91,7 @@ class DescriptionPass:
         names = [str(name) for name in chunk if name != LINE]
         own: str | None = getattr(self.roles, self.of)
         if own not in names:
-            called_id = (name for name in names if normalise_name(name) == "id")
+            called_id = (name for name in names if normalize_name(name) == "id")
             own = find_column(self.of, None, names, self.source) or next(called_id, None)
         check_roles({self.of: own}, names, self.source)
         self.id = own or ""

@@ -110,7 +110,7 @@ def test_the_last_output_of_a_row_without_items_is_no_other_rows(name: str, opti
 def test_outputs_depend_on_every_earlier_input(name: str, options: dict) -> None:
     emb = inputs().requires_grad_()
     window = options.get("caser_window", LENGTH)
-    # The square keeps layer norms from cancelling the sum.
+    # The square keeps layer norms from canceling the sum.
     make(name, options)(emb, RIGHT)[0, -1].square().sum().backward()
     assert emb.grad is not None
     assert (emb.grad[0].abs().amax(1) > 0).tolist() == [t >= LENGTH - window for t in range(LENGTH)]

@@ -146,17 +146,17 @@ def test_score_users_is_the_convolution() -> None:
     histories = [graph.user_items[s : s + d] for s, d in
                  zip(graph.user_starts[1:6], graph.user_degrees[1:6], strict=True)]  # fmt: skip
     scores = model.score_users(histories)
-    expected = model._normalised()[0][1:6] @ model._normalised()[1].T
+    expected = model._normalized()[0][1:6] @ model._normalized()[1].T
     torch.testing.assert_close(scores, expected)
     query = torch.randn(16)
-    model.query_neighbours, model.query_share = 0, 0.0  # as the authors have it
+    model.query_neighbors, model.query_share = 0, 0.0  # as the authors have it
     moved = model.score_users(histories, query, 0.25)
     text = graph.user_means(model.text.weight)[1:6]
     f = model.text_map
     final = model()[0][1:6] + (f(0.75 * text + 0.25 * query) - f(text)) / (model.n_layers + 1)
-    torch.testing.assert_close(moved, F.normalize(final, dim=1) @ model._normalised()[1].T)
+    torch.testing.assert_close(moved, F.normalize(final, dim=1) @ model._normalized()[1].T)
     alone = model.score_users([torch.tensor([], dtype=torch.long)], query, 0.25)
-    torch.testing.assert_close(alone[0], F.normalize(f(query), dim=0) @ model._normalised()[1].T)
+    torch.testing.assert_close(alone[0], F.normalize(f(query), dim=0) @ model._normalized()[1].T)
 
 
 def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
@@ -200,13 +200,13 @@ def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
 def test_cached_vectors_follow_the_weights() -> None:
     _, model, _ = _make()
     model.eval()
-    before = model._normalised()[1]
-    assert model._normalised()[1] is before
+    before = model._normalized()[1]
+    assert model._normalized()[1] is before
     with torch.no_grad():
         model.text_map.out.weight.mul_(-0.5).add_(0.1)
-    assert not torch.equal(model._normalised()[1], before)
+    assert not torch.equal(model._normalized()[1], before)
     model.text_map.load_state_dict({k: v + 1 for k, v in model.text_map.state_dict().items()})
-    torch.testing.assert_close(model._normalised()[1], F.normalize(model()[1], dim=1))
+    torch.testing.assert_close(model._normalized()[1], F.normalize(model()[1], dim=1))
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -216,7 +216,7 @@ def test_cached_vectors_follow_training(fused: bool) -> None:
     seen = []
     for _ in range(3):
         model.eval()
-        seen.append(model._normalised()[1])
+        seen.append(model._normalized()[1])
         torch.testing.assert_close(seen[-1], F.normalize(model()[1].detach(), dim=1))
         model.train()
         model.calculate_loss(next(iter(loaders[0]))).backward()

@@ -26,7 +26,7 @@ OF_DECODER: dict[str, Any] = {
     "high_layers": 1,
     "mlp_hidden_size": [16],
 }
-RATED = {"behaviour_prompt": "{{ rating | int }} of 5: {{ item }}", "behaviour_field": "rating"}
+RATED = {"behavior_prompt": "{{ rating | int }} of 5: {{ item }}", "behavior_field": "rating"}
 LABELED: dict[str, Any] = {
     "threshold": {"rating": 3},
     "train_neg_sample_args": None,
@@ -57,12 +57,12 @@ class TestBAHEOfOtherVectors(CTRModelTests):
     config = {"decoder_model": "decoder", "high_layers": 1, "tuning": "lora", "lora_rank": 2}
 
 
-class TestBAHEOfRatedBehaviours(CTRModelTests):
+class TestBAHEOfRatedBehaviors(CTRModelTests):
     model = "BAHE"
     config = {**OF_DECODER, **RATED, "user_pooling": "mean"}
 
     def test_no_state_sees_a_later_item(self) -> None:
-        """The histories are of behaviours, since an item alone has no field."""
+        """The histories are of behaviors, since an item alone has no field."""
         _, model, _ = self.make()
         items = -torch.arange(1, 9)[None]
         with torch.no_grad():
@@ -169,7 +169,7 @@ def test_a_tower_reads_the_vectors_beside_the_fields(head: str) -> None:
     model.calculate_loss(batch).backward()
     moved = [model.user_map, model.item_map, *model.high.model.layers]
     assert all(p.grad.abs().sum() > 0 for part in moved for p in part.parameters())
-    penalty = model.head.regularisation()
+    penalty = model.head.regularization()
     assert (penalty > 0) == (head == "DCN")
     losses = []
     for kind in (BAHE, CTRRecommender):
@@ -190,7 +190,7 @@ def test_mean_pooling_is_of_the_states_so_far() -> None:
     torch.testing.assert_close(means, states.cumsum(0) / torch.tensor([[1.0], [2.0], [3.0]]))
 
 
-def test_behaviour_fields_are_read_alone_and_joined() -> None:
+def test_behavior_fields_are_read_alone_and_joined() -> None:
     """Histories of two fields, woven into one another, against each field by itself."""
     _, model, _ = make(**RATED)
     field = model.field_of[1:]
@@ -201,7 +201,7 @@ def test_behaviour_fields_are_read_alone_and_joined() -> None:
         zeros = torch.zeros(model.high.width)
 
         def alone(ids: torch.Tensor) -> torch.Tensor:
-            return model.high(model.behaviours(ids)[None])[0, -1]  # type: ignore[misc]
+            return model.high(model.behaviors(ids)[None])[0, -1]  # type: ignore[misc]
 
         def joined(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
             rest = [zeros] * (model.n_fields - 2)
@@ -213,44 +213,44 @@ def test_behaviour_fields_are_read_alone_and_joined() -> None:
         torch.testing.assert_close(states[3], joined(alone(ones), alone(twos)))
 
 
-def test_behaviours_are_texts_of_the_interaction() -> None:
+def test_behaviors_are_texts_of_the_interaction() -> None:
     _, _, loaders = make(**RATED)
     dataset = loaders[0].dataset
-    assert len(dataset.behaviours) == len(set(dataset.behaviours))
+    assert len(dataset.behaviors) == len(set(dataset.behaviors))
     inter = dataset.inter_feat
     titles = dataset.field2id_token["item_id"]
     for row in range(0, len(inter), 40):
-        behaviour = dataset.behaviours[int(inter["behaviour_id"][row]) - 1]
+        behavior = dataset.behaviors[int(inter["behavior_id"][row]) - 1]
         rating, item = float(inter["rating"][row]), titles[int(inter["item_id"][row])]
-        assert behaviour.field == str(rating)
-        assert behaviour.text.startswith(f"{int(rating)} of 5: ")
-        assert f" {item[1:]}" in behaviour.text  # "The comedy robot 2" is the title of i2
+        assert behavior.field == str(rating)
+        assert behavior.text.startswith(f"{int(rating)} of 5: ")
+        assert f" {item[1:]}" in behavior.text  # "The comedy robot 2" is the title of i2
 
 
 def test_a_rating_that_makes_the_label_is_read_of_the_history_alone() -> None:
-    """Changing the target's own behaviour moves nothing; the last behaviour of the history does."""
+    """Changing the target's own behavior moves nothing; the last behavior of the history does."""
     _, model, loaders = make(**RATED, **LABELED, train_level="prefix")
     rows = next(iter(loaders[2]))[0]
     before = model.predict(rows)
     columns = dict(rows.interaction)
-    columns["behaviour_id"] = columns["behaviour_id"].roll(1)
+    columns["behavior_id"] = columns["behavior_id"].roll(1)
     columns["label"] = 1 - columns["label"]
     assert model.predict(Interaction(columns)).equal(before)
-    seen = columns["behaviour_id_list"].clone()
-    seen[:, 0] = seen[:, 0] % len(loaders[0].dataset.behaviours) + 1
-    columns["behaviour_id_list"] = seen
+    seen = columns["behavior_id_list"].clone()
+    seen[:, 0] = seen[:, 0] % len(loaders[0].dataset.behaviors) + 1
+    columns["behavior_id_list"] = seen
     assert not model.predict(Interaction(columns)).allclose(before)
 
 
-def test_sequence_rows_hold_the_behaviours_of_their_items() -> None:
+def test_sequence_rows_hold_the_behaviors_of_their_items() -> None:
     _, _, loaders = make(**RATED)
     dataset = loaders[0].dataset
     source = dataset.inter_feat.interaction.source.columns
-    pairs = set(zip(source["item_id"].tolist(), source["behaviour_id"].tolist(), strict=True))
+    pairs = set(zip(source["item_id"].tolist(), source["behavior_id"].tolist(), strict=True))
     batch = next(iter(loaders[0]))
-    items, behaviours = batch["item_id_list"], batch["behaviour_id_list"]
-    assert ((items == 0) == (behaviours == 0)).all()
-    assert set(zip(items.view(-1).tolist(), behaviours.view(-1).tolist(), strict=True)) <= pairs
+    items, behaviors = batch["item_id_list"], batch["behavior_id_list"]
+    assert ((items == 0) == (behaviors == 0)).all()
+    assert set(zip(items.view(-1).tolist(), behaviors.view(-1).tolist(), strict=True)) <= pairs
 
 
 def test_the_coupled_llm_reads_history_and_target_as_one_text() -> None:
@@ -288,19 +288,19 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
         ({"coupled": True}, "coupled: reads the target .* set train_level: prefix"),
         ({"coupled": True, "train_level": "prefix", "encoder": "hash"}, "set encoder: causal_lm"),
         (
-            {"behaviour_field": "ratting"},
-            "behaviour_field: .* 'ratting'; did you mean 'rating'.*--keep=rat",
+            {"behavior_field": "ratting"},
+            "behavior_field: .* 'ratting'; did you mean 'rating'.*--keep=rat",
         ),
-        ({"behaviour_prompt": "{{ ratting }}"}, "behaviour_prompt: .* did you mean 'rating'"),
+        ({"behavior_prompt": "{{ ratting }}"}, "behavior_prompt: .* did you mean 'rating'"),
         (
             {"item_feature": "item_multimodal", "encoder": "multimodal"},
             "item_feature: BAHE reads texts, not item_multimodal; leave it out",
         ),
         ({"tuning": "lorra"}, "tuning 'lorra' is unknown; did you mean 'lora'"),
-        ({"head": "DIN", **RATED}, "head: DIN reads items; leave behaviour_prompt and _field out"),
+        ({"head": "DIN", **RATED}, "head: DIN reads items; leave behavior_prompt and _field out"),
         (
             {"benchmark_filename": ["a", "b", "c"], **RATED},
-            "benchmark_filename: ready-made splits have lists of items, and not what behaviour_pr",
+            "benchmark_filename: ready-made splits have lists of items, and not what behavior_pr",
         ),
         (
             {"coupled": True, "train_level": "prefix", "user_pooling": "mean"},
@@ -335,11 +335,11 @@ def test_new_items_are_encoded_alone_and_new_interactions_not_at_all() -> None:
     assert encoded(config) == 1
 
 
-def test_each_distinct_behaviour_is_encoded_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_distinct_behavior_is_encoded_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         _, _, loaders = make(**RATED)
-    count = len({b.text for b in loaders[0].dataset.behaviours})
-    (message,) = (m for m in caplog.messages if m.startswith("behaviour embeddings"))
+    count = len({b.text for b in loaders[0].dataset.behaviors})
+    (message,) = (m for m in caplog.messages if m.startswith("behavior embeddings"))
     found = re.search(r"(\d+) unique, (\d+) cached, (\d+) encoded", message)
     assert found is not None
     unique, cached, encoded = map(int, found.groups())
@@ -361,7 +361,7 @@ def test_din_attends_to_the_items_before_each_target() -> None:
     _, model, _ = make(head="DIN")
     head, history = model.head, torch.tensor([[3, 7, 5, 0]])
     rows = {"item_id_list": history, "pos_item_id_list": history, "pos_label_list": history}
-    pairs = model.labelled_pairs(Interaction({**rows, "user_id": torch.tensor([2])}))
+    pairs = model.labeled_pairs(Interaction({**rows, "user_id": torch.tensor([2])}))
     states, histories = pairs.context  # after the first, second and third item
     assert histories.tolist() == [[3, 0, 0, 0], [3, 7, 0, 0], [3, 7, 5, 0]]
     torch.testing.assert_close(states, model.user_states(history, history != 0)[0, :3])
@@ -389,7 +389,7 @@ def test_a_coupled_llm_leaves_new_items_out(caplog: pytest.LogCaptureFixture) ->
     assert "not recommended: BAHE reads words here, not vectors" in caplog.text
 
 
-def test_interactions_of_new_items_do_not_renumber_the_behaviours_of_others() -> None:
+def test_interactions_of_new_items_do_not_renumber_the_behaviors_of_others() -> None:
     config, model, loaders = make(**RATED)
     before = Recommender(config, model, loaders[0].dataset).recommend("all", k=60)
     with Path("dataset/tiny/tiny.item").open("a") as file:
@@ -404,21 +404,21 @@ def test_interactions_of_new_items_do_not_renumber_the_behaviours_of_others() ->
     assert (others["score_x"] - others["score_y"]).abs().max() < 1e-6
 
 
-def test_fields_that_behaviours_name_are_loaded() -> None:
+def test_fields_that_behaviors_name_are_loaded() -> None:
     write_tiny_dataset("dataset", "own")
     file = Path("dataset/own/own.inter")
     header, *rows = file.read_text().splitlines()
     acted = [f"{row}\t{('view', 'buy')[i % 2]}" for i, row in enumerate(rows)]
     file.write_text("\n".join([f"{header}\taction:token", *acted]) + "\n")
     keys = {
-        "behaviour_field": "action",
-        "behaviour_prompt": "{{ action }} {{ timestamp }} {{ item }}",
+        "behavior_field": "action",
+        "behavior_prompt": "{{ action }} {{ timestamp }} {{ item }}",
     }
     config = Config("BAHE", "own", config_dict={**OF_DECODER, "data_path": "dataset", **keys})
     assert config["load_col"]["inter"].count("timestamp") == 1
     _, train, _, _ = load_data(config)
-    assert {b.field for b in train.dataset.behaviours} == {"view", "buy"}
-    keys["behaviour_prompt"] = "{{ acton }}"
+    assert {b.field for b in train.dataset.behaviors} == {"view", "buy"}
+    keys["behavior_prompt"] = "{{ acton }}"
     with pytest.raises(ValueError, match="'acton'.*further fields are loaded by load_col"):
         load_data(Config("BAHE", "own", config_dict={**OF_DECODER, "data_path": "dataset", **keys}))
 
@@ -430,7 +430,7 @@ def test_fields_that_behaviours_name_are_loaded() -> None:
         ("action:float", ("0.5", "1.0", "2.0"), ("3.0",)),
     ],
 )
-def test_files_may_gain_and_lose_behaviours(
+def test_files_may_gain_and_lose_behaviors(
     column: str, actions: tuple[str, ...], others: tuple[str, ...]
 ) -> None:
     """Another, or none, is the item alone; those of training keep their places."""
@@ -440,17 +440,17 @@ def test_files_may_gain_and_lose_behaviours(
     acted = [f"{row}\t{actions[i % 3]}" for i, row in enumerate(rows)]
     written = "\n".join([f"{header}\t{column}", *acted]) + "\n"
     file.write_text(written)
-    keys = {**OF_DECODER, "data_path": "dataset", "behaviour_field": "action"}
+    keys = {**OF_DECODER, "data_path": "dataset", "behavior_field": "action"}
     config = Config("BAHE", "own", config_dict={**keys, "epochs": 1, "show_progress": False})
     _, train, _, _ = load_data(config)
     model = build_model(config, train.dataset)
-    assert train.dataset.behaviour_fields == actions and model.n_fields == 3
+    assert train.dataset.behavior_fields == actions and model.n_fields == 3
     vocabulary = unpack(pack(vocabulary_of(train.dataset)))
     for action in others:
         user, item, *_ = rows[0].split("\t")
         gained = f"{written}{user}\t{item}\t3\t9999\t{action}\n"
         file.write_text(gained.replace(f"\t{actions[1]}\n", f"\t{actions[2]}\n"))
         dataset = create_dataset(config, vocabulary=vocabulary)
-        assert dataset.behaviour_fields == actions
-        assert {b.field for b in dataset.behaviours} == {actions[0], actions[2]}
-        assert int(np.asarray(dataset.inter_feat["behaviour_id"])[-1]) == 0
+        assert dataset.behavior_fields == actions
+        assert {b.field for b in dataset.behaviors} == {actions[0], actions[2]}
+        assert int(np.asarray(dataset.inter_feat["behavior_id"])[-1]) == 0

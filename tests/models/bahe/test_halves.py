@@ -51,7 +51,7 @@ def test_the_encoders_revision_is_not_of_another_decoder(
 
 
 def test_the_halves_together_are_the_whole() -> None:
-    """Also of Bloom, which normalises word embeddings before its first block."""
+    """Also of Bloom, which normalizes word embeddings before its first block."""
     from transformers import AutoModel
 
     keys = {"encoder_model": write_decoder(kind="Bloom"), "encoder_layer": 1, "high_layers": None}

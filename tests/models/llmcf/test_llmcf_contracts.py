@@ -59,7 +59,7 @@ def test_a_backbone_of_the_other_task(model: str, backbone: str, message: str) -
 
 
 @pytest.mark.parametrize("made", [TestDCN, TestRetrieval])
-def test_reconstruction_and_regularisation_have_their_weights(
+def test_reconstruction_and_regularization_have_their_weights(
     made: type[ModelTests], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, model, (train, *_) = made().make(reconstruction_weight=0.3)
@@ -75,8 +75,8 @@ def test_reconstruction_and_regularisation_have_their_weights(
     assert weighted - loss() == pytest.approx(0.3 * reconstruction, rel=1e-3)
     if made is TestDCN:
         monkeypatch.setattr(model, "weight", 0.3)
-        own = float(model.tower.regularisation())
-        monkeypatch.setattr(model.tower, "regularisation", lambda: 0.0)
+        own = float(model.tower.regularization())
+        monkeypatch.setattr(model.tower, "regularization", lambda: 0.0)
         assert weighted - loss() == pytest.approx(own, rel=1e-3)
 
 
@@ -132,12 +132,12 @@ def test_the_query_does_not_know_its_target(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @torch.no_grad()
-def test_behaviours_read_the_mean_of_the_real_items(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_behaviors_read_the_mean_of_the_real_items(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of four slots are padding, whose vector is none; so is a masked target's."""
     _, model, _ = TestDIN().make()
     parts: list[torch.Tensor] = []
-    monkeypatch.setattr(model.network, "behaviours", lambda *given: parts.extend(given))
-    model._behaviours(torch.tensor([1]), torch.tensor([[3, 5, 0, 0]]), torch.tensor([0]))
+    monkeypatch.setattr(model.network, "behaviors", lambda *given: parts.extend(given))
+    model._behaviors(torch.tensor([1]), torch.tensor([[3, 5, 0, 0]]), torch.tensor([0]))
     vectors = model.tower.item_vectors(torch.tensor([3, 5, 0]))
     torch.testing.assert_close(parts[1], vectors[:2].mean(0, keepdim=True))
     assert vectors[2].any() and not parts[3].any()

@@ -95,11 +95,11 @@ def on_sasrec(golden: Any) -> _OnSASRec:
     tokens = _token_function(arrays, config, context)
     query, user_state = tokens("orig", masked=True)
     parts = [f"aug{k}" for k in range(config["num_aug"])]
-    behaviours = torch.cat([tokens(part, masked=False)[0] for part in parts])
+    behaviors = torch.cat([tokens(part, masked=False)[0] for part in parts])
     thoughts = torch.cat([arrays["cot_raw"][arrays[f"{part}.cot"]] for part in parts])
     labels = torch.cat([arrays[f"{part}.label"] for part in parts])
     chosen = torch.arange(config["batch"] * len(parts)).view(len(parts), -1).t()
-    feature = context(query, behaviours, thoughts, labels, chosen)
+    feature = context(query, behaviors, thoughts, labels, chosen)
     items = arrays["param.emb_tab_dict.item_id_emb_tab.weight"]
     return _OnSASRec(arrays, config, context, user_state, feature, items)
 
@@ -132,7 +132,7 @@ def _in_context(arrays: Arrays, config: dict[str, Any]) -> InContext:
         f"{ours}.mlp_layers.1.{kind}": arrays[f"param.{theirs}.mlp_layers.1.{kind}"]
         for ours, theirs in (
             ("text_map", "bge_emb_mapping"),
-            ("behaviour_map", "history_mlp"),
+            ("behavior_map", "history_mlp"),
             ("reconstruct", "cot_emb_reconstruct_mapping"),
         )
         for kind in ("weight", "bias")
@@ -147,7 +147,7 @@ def _in_context(arrays: Arrays, config: dict[str, Any]) -> InContext:
 def _token_function(
     arrays: Arrays, config: dict[str, Any], context: InContext
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """(part of the arrays, whether its items are masked) -> behaviour tokens, states u(H)."""
+    """(part of the arrays, whether its items are masked) -> behavior tokens, states u(H)."""
     users, items, texts = (
         arrays[f"param.emb_tab_dict.{name}_id_emb_tab.weight"]
         for name in ("user", "item", "item_text")
@@ -162,13 +162,13 @@ def _token_function(
         text = texts[history].sum(1) / mask.sum(1, keepdim=True)
         target = arrays["orig.user"] * 0 if masked else arrays[f"{part}.item"]
         user = users[arrays[f"{part}.user"]]
-        return context.behaviours(user, state, text, items[target], texts[target]), state
+        return context.behaviors(user, state, text, items[target], texts[target]), state
 
     return tokens
 
 
 def _sasrec(arrays: Arrays, config: dict[str, Any]) -> torch.nn.Module:
-    """Ours with the authors' weights; positions are added inside, inputs are not normalised."""
+    """Ours with the authors' weights; positions are added inside, inputs are not normalized."""
     size = config["hidden"]
     backbone = AuthorsTransformer(
         size, config["max_len"], n_layers=config["num_blocks"],

@@ -24,8 +24,8 @@ def histories() -> Histories:
     return Histories(USERS, ITEMS, 5)
 
 
-def _made(histories: Histories, neighbours: list[list[int]], teacher: str) -> SelfDistillation:
-    table = np.array(neighbours, dtype=np.int32)
+def _made(histories: Histories, neighbors: list[list[int]], teacher: str) -> SelfDistillation:
+    table = np.array(neighbors, dtype=np.int32)
     return SelfDistillation(histories, table, 2, max_length=2, teacher=teacher)
 
 
@@ -111,11 +111,11 @@ def test_golden(golden: Callable[[str], Any]) -> None:
     states = states + (noise - noise.mean(1, keepdim=True)).flatten(0, 1)
     users = np.repeat(np.arange(1, len(similar) + 1), 2)
     items = np.repeat(np.arange(1, len(similar) + 1), 2)
-    neighbours = np.full((len(similar) + len(students) + 1, count), -1, dtype=np.int32)
-    neighbours[len(similar) + 1 :] = np.arange(1, len(similar) + 1).reshape(-1, count)
-    histories = Histories(users, items, len(neighbours))
-    made = SelfDistillation(histories, neighbours, size, 4, "exact")
-    rows = torch.arange(len(similar) + 1, len(neighbours))
+    neighbors = np.full((len(similar) + len(students) + 1, count), -1, dtype=np.int32)
+    neighbors[len(similar) + 1 :] = np.arange(1, len(similar) + 1).reshape(-1, count)
+    histories = Histories(users, items, len(neighbors))
+    made = SelfDistillation(histories, neighbors, size, 4, "exact")
+    rows = torch.arange(len(similar) + 1, len(neighbors))
     loss = made(students, rows, lambda seq: states[seq[:, 0] - 1])
     torch.testing.assert_close(loss, arrays["fullcausal.kd_loss"], rtol=1e-6, atol=1e-6)
 
@@ -171,6 +171,6 @@ def test_users_of_one_training_interaction_neither_teach_nor_learn(
     monkeypatch.setattr("recbole_llm.models.llmesr.model.training_interactions", shortened)
     _, model, (train, *_) = _Made().make(n_similar_users=50)  # more than there are
     model.before_training(train)
-    similar = model.distillation.neighbours
+    similar = model.distillation.neighbors
     assert (similar[1] == -1).all() and not (similar == 1).any()
     assert (similar[2] != -1).sum() == 38  # of 40 users

@@ -13,7 +13,7 @@ from torch import Tensor
 from recbole_llm.features.tables.reduce import Whitener
 from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.layers.packing import Layout
-from recbole_llm.models.llmesr.initial import initialise
+from recbole_llm.models.llmesr.initial import initialize
 from recbole_llm.models.llmesr.layers import Adapter, DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 from recbole_llm.quick_start import build_trainer
@@ -106,9 +106,9 @@ def test_collaborative_embeddings_start_from_principal_components(make: Any) -> 
     model, loader = make(item_std=0.3, text_whitening=0.0)
     table = model.network.item_embedding.weight.detach()
     text = torch.from_numpy(loader.dataset.features["item_text"].matrix)
-    centred = text[1:] - text[1:].mean(0)
-    directions = torch.linalg.svd(centred, full_matrices=False)[2][:8]
-    expected = centred @ directions.t()
+    centered = text[1:] - text[1:].mean(0)
+    directions = torch.linalg.svd(centered, full_matrices=False)[2][:8]
+    expected = centered @ directions.t()
     expected = expected * (0.3 / expected.std())
     torch.testing.assert_close(table[1:].abs(), expected.abs(), rtol=1e-3, atol=1e-3)
     assert not table[0].any()
@@ -134,7 +134,7 @@ def test_items_without_text_have_no_say_in_the_start(whitening: float) -> None:
         text = Whitener(matrix, whitening)(matrix)
         settings = LLMESRSettings(item_std=0.3, hidden_size=8, backbone="GRU4Rec")
         network = DualView(settings, FrozenEmbedding(text))
-        initialise(network, settings)
+        initialize(network, settings)
         starts.append(network)
     table, alone = (network.item_embedding.weight.detach() for network in starts)
     assert not table[:51].any()
@@ -188,7 +188,7 @@ def test_distillation_by_hand(make: Any) -> None:
     """Against a loop over users: each once, at its last training position."""
     model, loader = make(train_batch_size=10_000)
     (batch,) = loader
-    histories, similar = _histories(loader), model.distillation.neighbours
+    histories, similar = _histories(loader), model.distillation.neighbors
     squares = []
     for user, history in histories.items():
         teachers = [_state(model, histories[v]) for v in similar[user].tolist()]
@@ -247,7 +247,7 @@ def _corrupt_held_out(folder: Path) -> None:
     file.write_text("\n".join([header, *lines]) + "\n")
 
 
-def test_neighbours_and_histories_come_from_training_interactions(
+def test_neighbors_and_histories_come_from_training_interactions(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recbole_llm import testing
@@ -257,7 +257,7 @@ def test_neighbours_and_histories_come_from_training_interactions(
         distillation = model.distillation
         ids = loader.dataset.field2id_token
         similar = {
-            token: [ids["user_id"][v] for v in distillation.neighbours[u].tolist() if v >= 0]
+            token: [ids["user_id"][v] for v in distillation.neighbors[u].tolist() if v >= 0]
             for u, token in enumerate(ids["user_id"])
         }
         items = [ids["item_id"][i] for i in distillation.histories.items.tolist()]

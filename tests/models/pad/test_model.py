@@ -128,12 +128,12 @@ def test_the_id_embedding_starts_from_the_text_or_at_random(make_pad: Any) -> No
     start = make_pad(matrix=matrix, item_std=0.5).experts["id"].items.weight.detach()
     assert not start[0].any()
     assert start[1:].std() == pytest.approx(0.5, rel=0.1)
-    centred = torch.from_numpy(matrix[1:] - matrix[1:].mean(0))
+    centered = torch.from_numpy(matrix[1:] - matrix[1:].mean(0))
     # All 3 components fit: distances are the text's, up to the scale; 5 columns stay random.
-    ratio = torch.pdist(start[1:, :3]) / torch.pdist(centred)
+    ratio = torch.pdist(start[1:, :3]) / torch.pdist(centered)
     assert ratio.std() < 1e-4
     random = make_pad(matrix=matrix, item_std=0.5, pca_init=False).experts["id"].items.weight
-    assert (torch.pdist(random[1:, :3]) / torch.pdist(centred)).std() > 0.05
+    assert (torch.pdist(random[1:, :3]) / torch.pdist(centered)).std() > 0.05
 
 
 def test_items_without_text_have_no_say_in_the_start(make_pad: Any) -> None:

@@ -46,7 +46,7 @@ def run(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """The lines logged since the last call, without colours."""
+    """The lines logged since the last call, without colors."""
     caplog.set_level(logging.INFO)
 
     def read() -> str:

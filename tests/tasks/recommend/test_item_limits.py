@@ -75,7 +75,7 @@ def test_a_condition_limits_the_items(checkpoints: dict[str, str]) -> None:
     [
         ({"candidates": ["i9999"]}, "candidates: 'i9999' is unknown"),
         ({"candidates": ["i1"], "exclude": ["i1"]}, "candidates and exclude: no item is left"),
-        ({"where": "colour == 'red'"}, "where: the field 'colour' is unknown"),
+        ({"where": "color == 'red'"}, "where: the field 'color' is unknown"),
     ],
 )
 def test_limits_that_no_item_meets_are_refused(

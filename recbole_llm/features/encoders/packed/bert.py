@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 Linear = Callable[[Tensor, bool], Tensor]  # (x [T, I], whether GELU follows) -> [T, O]
 Pair = tuple[Tensor, Tensor]  # weight, bias
-Runs = Sequence[tuple[int, int]]  # (how many, length) of neighbours of the same length
+Runs = Sequence[tuple[int, int]]  # (how many, length) of neighbors of the same length
 _PACK_ROWS = 4096  # rows of x that oneDNN lays the weight out for; any number works
 
 

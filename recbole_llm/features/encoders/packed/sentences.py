@@ -1,4 +1,4 @@
-"""The commonest sentence encoders: BERT, mean or first token, maybe normalisation."""
+"""The commonest sentence encoders: BERT, mean or first token, maybe normalization."""
 
 from __future__ import annotations
 

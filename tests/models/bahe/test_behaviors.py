@@ -1,4 +1,4 @@
-"""Behaviours of files that change, and that say nothing in places."""
+"""Behaviors of files that change, and that say nothing in places."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def interactions() -> list[str]:
     return [f"{user}\t{item}\t{time}" for user, item, _, time in rows]
 
 
-@pytest.mark.parametrize("keys", [{}, {"behaviour_field": "action"}])
-def test_a_checkpoint_outlives_new_and_reordered_behaviours(keys: dict[str, Any]) -> None:
+@pytest.mark.parametrize("keys", [{}, {"behavior_field": "action"}])
+def test_a_checkpoint_outlives_new_and_reordered_behaviors(keys: dict[str, Any]) -> None:
     rows = [f"{row}\t{('view', 'buy')[i % 2]}" for i, row in enumerate(interactions())]
     write("action:token", rows=rows)
-    keys = {**keys, "behaviour_prompt": "{{ action }}: {{ item }}"}
+    keys = {**keys, "behavior_prompt": "{{ action }}: {{ item }}"}
     settings = {**QUIET, **SMALL, **keys, "epochs": 1}
     result = run_recbole_llm("BAHE", "own", config_dict=settings)
     file = result["checkpoint"]
@@ -50,8 +50,8 @@ def test_a_checkpoint_outlives_new_and_reordered_behaviours(keys: dict[str, Any]
     for changed in (rows[::-1], [*rows, f"u1\t{new}\t99999\tbuy"]):
         write("action:token", rows=changed)
         _, model, _, train, _, _ = load_data_and_model(file, config_dict=QUIET)
-        counts.append(len(train.dataset.behaviours))
-        assert len(model.behaviours.weight) == counts[-1] + 1
+        counts.append(len(train.dataset.behaviors))
+        assert len(model.behaviors.weight) == counts[-1] + 1
     assert counts == [len(acted), len(acted) + 1]
 
 
@@ -68,9 +68,9 @@ def test_missing_values_are_empty_texts() -> None:
     rows = [
         f"{row}\t{('', 'buy')[i % 2]}\t{('', '5')[i % 2]}" for i, row in enumerate(interactions())
     ]
-    keys = {"behaviour_prompt": "{{ action }}|{{ stars }}|{{ item }}"}
+    keys = {"behavior_prompt": "{{ action }}|{{ stars }}|{{ item }}"}
     _, dataset = missing("action:token", "stars:float", rows=rows, **keys)
-    assert {tuple(text.split("|")[:2]) for _, text in dataset.behaviours} == {
+    assert {tuple(text.split("|")[:2]) for _, text in dataset.behaviors} == {
         ("", ""),
         ("buy", "5.0"),
     }
@@ -78,11 +78,11 @@ def test_missing_values_are_empty_texts() -> None:
 
 @pytest.mark.parametrize(
     ("column", "keys", "said"),
-    [("action:token", {"behaviour_field": "action"}, "no interaction has a value of 'action'"),
-     ("action:float", {"behaviour_field": "action"}, "no interaction has a value of 'action'"),
-     ("action:token", {"behaviour_prompt": "{{ action }}"}, "every behaviour is empty")],
+    [("action:token", {"behavior_field": "action"}, "no interaction has a value of 'action'"),
+     ("action:float", {"behavior_field": "action"}, "no interaction has a value of 'action'"),
+     ("action:token", {"behavior_prompt": "{{ action }}"}, "every behavior is empty")],
 )  # fmt: skip
-def test_behaviours_that_are_none_are_refused(column: str, keys: dict[str, Any], said: str) -> None:
+def test_behaviors_that_are_none_are_refused(column: str, keys: dict[str, Any], said: str) -> None:
     rows = [f"{row}\t" for row in interactions()]
     with pytest.raises(ValueError, match=said):
         missing(column, rows=rows, **keys)
@@ -91,14 +91,14 @@ def test_behaviours_that_are_none_are_refused(column: str, keys: dict[str, Any],
 @pytest.mark.parametrize(
     ("column", "actions"), [("action:token", ("buy", "view")), ("action:float", ("1.0", "2.0"))]
 )
-def test_an_interaction_without_a_behaviour_field_is_of_none(
+def test_an_interaction_without_a_behavior_field_is_of_none(
     column: str, actions: tuple[str, str]
 ) -> None:
     rows = [f"{row}\t{(*actions, '')[i % 3]}" for i, row in enumerate(interactions())]
-    model, dataset = missing(column, rows=rows, behaviour_field="action")
-    assert dataset.behaviour_fields == actions
-    assert {b.field for b in dataset.behaviours} == set(actions)
-    assert (dataset.inter_feat["behaviour_id"] == 0).any()
+    model, dataset = missing(column, rows=rows, behavior_field="action")
+    assert dataset.behavior_fields == actions
+    assert {b.field for b in dataset.behaviors} == set(actions)
+    assert (dataset.inter_feat["behavior_id"] == 0).any()
     known = torch.tensor([[-1, -2, -3]])
     some = torch.tensor([[-1, 5, -2, -3]])  # item 5 alone, as of an interaction without a field
     with torch.no_grad():
