@@ -23,7 +23,7 @@ from recbole_llm.core.processes import distributed
 from recbole_llm.core.runtime import one_thread
 from recbole_llm.data.datasets.vocabulary import report_changes
 from recbole_llm.data.rows.training import training_digest
-from recbole_llm.evaluation.beyond import features_read
+from recbole_llm.evaluation.beyond import run_reads
 from recbole_llm.features.tables.checkpointed import check_features
 from recbole_llm.offline.run import PreparedData
 from recbole_llm.report import Report
@@ -182,7 +182,7 @@ def load_data_and_model(
         vocabulary = unpack(checkpoint["tokens"])
     except ValueError as error:
         raise ValueError(f"checkpoint '{model_file}' {error}") from None
-    if features_read(config):
+    if run_reads(config):
         check_required_keys(config, checkpoint.get("needs"), model_file)
     start(config)
     getLogger().info(config)

@@ -223,7 +223,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if not distributed.is_main():
             final["show_progress"] = final["log_wandb"] = False
 
-    def having(self, **values: Any) -> Self:
+    def with_values(self, **values: Any) -> Self:
         """A copy with other values of some keys, which are not checked."""
         copied = copy.copy(self)
         copied.final_config_dict = {**self.final_config_dict, **values}

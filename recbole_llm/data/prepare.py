@@ -53,7 +53,7 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
         shuffle = True
     of_valid = config
     if samplers[1] is None:  # whose phase RecBole's loader asks for, and takes test's key without
-        of_valid = config.having(test_neg_sample_args=config["valid_neg_sample_args"])
+        of_valid = config.with_values(test_neg_sample_args=config["valid_neg_sample_args"])
     loaders = (
         get_dataloader(config, "train", settings.train_level)(*train, shuffle=shuffle),
         get_dataloader(config, "valid")(of_valid, built[1], samplers[1], shuffle=False),

@@ -13,16 +13,16 @@ from recbole.evaluator.collector import DataStruct
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.metrics import is_read_by
-from recbole_llm.features.attach import reads_of
+from recbole_llm.features.attach import model_reads
 from recbole_llm.features.settings import ItemSettings
 
 COUNTS, VECTORS = "data.training_counts", "data.item_vectors"  # what the collector takes for them
 _ROWS = 256  # worked on at once
 
 
-def features_read(config: Config) -> tuple[str, ...]:
-    """Names of the features that a run reads: `reads_of`, and the items' vectors for a metric."""
-    names = reads_of(config)
+def run_reads(config: Config) -> tuple[str, ...]:
+    """Names of the features that a run reads: its model's, and items' vectors for a metric."""
+    names = model_reads(config)
     if vector_metrics(config):
         names = (*names, ItemSettings.of(config).item_feature)
     return tuple(dict.fromkeys(names))

@@ -96,7 +96,7 @@ def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
     return encoded
 
 
-def reads_of(config: Config) -> tuple[str, ...]:
+def model_reads(config: Config) -> tuple[str, ...]:
     """Names of the features that a configuration's run reads: the model's, and `item_init`'s.
     For ``item_text`` stands what `item_feature` names."""
     reads = spec_of(config).reads
@@ -108,13 +108,15 @@ def reads_of(config: Config) -> tuple[str, ...]:
 
 def reads_items(config: Config) -> bool:
     """Whether a configuration's run reads the vectors that `item_embeddings` gives."""
-    return ItemSettings.of(config).item_feature in reads_of(config)
+    return ItemSettings.of(config).item_feature in model_reads(config)
 
 
 def attach_features(config: Config, dataset: Dataset) -> None:
     """Build what the model reads of the loaded data set, before it is split."""
     known = get_registry()
-    loaded = (name for name in reads_of(config) if known.find(FeatureSpec, name).when == "loaded")
+    loaded = (
+        name for name in model_reads(config) if known.find(FeatureSpec, name).when == "loaded"
+    )
     features_of(dataset, config).build_all(loaded)
 
 

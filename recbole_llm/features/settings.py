@@ -154,13 +154,13 @@ class EncoderSettings(Settings):
     @classmethod
     def _device_is_there(cls, value: str | None) -> str | None:
         # CUDA is left alone until RecBole has set which GPUs it sees: see `check_device`.
-        if value is not None and not value.startswith("cuda") and (reason := _lacking(value)):
+        if value is not None and not value.startswith("cuda") and (reason := _unavailable(value)):
             raise ValueError(reason)
         return value
 
     def check_device(self) -> None:
         """Refuse an encoder's device that torch cannot compute on."""
-        if self.encoder_device is not None and (reason := _lacking(self.encoder_device)):
+        if self.encoder_device is not None and (reason := _unavailable(self.encoder_device)):
             raise ValueError(f"encoder_device: {reason}")
 
     @classmethod
@@ -179,7 +179,7 @@ class EncoderSettings(Settings):
         return getattr(torch, self.encoder_dtype)
 
 
-def _lacking(device: str) -> str:
+def _unavailable(device: str) -> str:
     """Why torch cannot compute on a device; "" where it can."""
     import torch
 

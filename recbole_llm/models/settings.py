@@ -22,13 +22,13 @@ from recbole_llm.core.settings import (
 )
 
 
-def _there(file: str | None) -> str | None:
+def _existing_file(file: str | None) -> str | None:
     if file is not None and not Path(file).is_file():
         raise missing_file_error("checkpoint", file)
     return file
 
 
-Checkpoint = Annotated[Text | None, AfterValidator(_there)]
+Checkpoint = Annotated[Text | None, AfterValidator(_existing_file)]
 Loss = Literal["CE", "BCE", "BPR", "SSM"]
 Widths = Annotated[list[Count], Field(min_length=1), OneOrMore]  # of hidden layers
 

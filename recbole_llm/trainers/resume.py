@@ -26,7 +26,7 @@ from recbole_llm.core.log import show
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec
 from recbole_llm.core.processes import distributed, torchrun
-from recbole_llm.evaluation.beyond import features_read
+from recbole_llm.evaluation.beyond import run_reads
 from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin
@@ -97,9 +97,7 @@ class ResumableMixin(EngineMixin):
         pictures, templates, vectors themselves."""
         atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
         known, features = get_registry(), features_of(self._train_dataset, self.config)
-        loaded = [
-            n for n in features_read(self.config) if known.find(FeatureSpec, n).when == "loaded"
-        ]
+        loaded = [n for n in run_reads(self.config) if known.find(FeatureSpec, n).when == "loaded"]
         return atomic | {name: features[name].fingerprint for name in loaded}
 
     def _prepare_training(self, train_data: AbstractDataLoader) -> None:

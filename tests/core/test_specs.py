@@ -15,7 +15,7 @@ from recbole_llm.core.plugins.loading import find_model, get_registry
 from recbole_llm.core.plugins.registry import ModelSpec, Registered
 from recbole_llm.core.plugins.specs import model_defaults, spec_by_name, spec_of, spec_of_class
 from recbole_llm.core.settings import Count, Settings
-from recbole_llm.features.attach import reads_of
+from recbole_llm.features.attach import model_reads
 from recbole_llm.models.pad.settings import PADSettings
 from recbole_llm.offline.run import stages_of
 from recbole_llm.trainers.stock import get_trainer, trainer_of
@@ -34,7 +34,10 @@ def test_a_class_has_keys_parts_and_trainer_of_the_model_that_it_extends(model: 
     own, theirs = Config(mine(model), "tiny"), Config(model, "tiny")
     named = {"model": "Mine"}
     assert own.final_config_dict == {**theirs.final_config_dict, **named}
-    assert (reads_of(own), stages_of(own)) == (reads_of(theirs), stages_of(theirs))
+    assert (model_reads(own), stages_of(own)) == (
+        model_reads(theirs),
+        stages_of(theirs),
+    )
     assert trainer_of(mine(model), own.spec) is trainer_of(get_model(model), theirs.spec)
 
 
@@ -53,7 +56,10 @@ def test_a_registered_model_takes_what_it_leaves_out_from_the_model_that_it_exte
     registered(monkeypatch, model)
     own, theirs = Config("Mine", "tiny"), Config(model, "tiny")
     assert own.final_config_dict == {**theirs.final_config_dict, "model": "Mine"}
-    assert (reads_of(own), stages_of(own)) == (reads_of(theirs), stages_of(theirs))
+    assert (model_reads(own), stages_of(own)) == (
+        model_reads(theirs),
+        stages_of(theirs),
+    )
     assert get_trainer("Mine") is get_trainer(model)
     assert own.spec.name == spec_by_name("Mine").name == "Mine"
 
@@ -66,7 +72,7 @@ def test_a_registered_model_keeps_what_it_has_of_its_own(monkeypatch: pytest.Mon
     registered(monkeypatch, "PAD", settings=Wide, reads=("user_text",))
     config = Config("Mine", "tiny")
     assert (config["hidden_size"], config["gamma"]) == (256, 0.2)
-    assert reads_of(config) == ("user_text",)
+    assert model_reads(config) == ("user_text",)
     assert get_trainer("Mine") is get_trainer("PAD")
 
 
@@ -125,7 +131,7 @@ def test_a_class_that_extends_a_model_and_has_the_name_of_another_is_the_first()
     own = type("PAD", (get_model("BPR"),), {})
     config = Config(own, "tiny", config_dict=QUIET)
     assert (config.spec.name, spec_of(config).name) == ("BPR", "BPR")
-    assert (reads_of(config), stages_of(config)) == ((), [])
+    assert (model_reads(config), stages_of(config)) == ((), [])
     assert spec_of_class(type("PAD", (), {})) == find_model("PAD")  # a module that runs as a script
 
 

@@ -201,11 +201,11 @@ def test_features_of_the_loaded_data_set_are_attached_where_the_model_reads_them
 def test_item_init_reads_item_text_for_any_model(
     config: PlainConfig, read: Callable[..., None]
 ) -> None:
-    assert attach.reads_of(config) == ()
+    assert attach.model_reads(config) == ()
     config["item_init"] = "llm"
-    assert attach.reads_of(config) == ("item_text",)
+    assert attach.model_reads(config) == ("item_text",)
     read("mine", "item_text")
-    assert attach.reads_of(config) == ("mine", "item_text")
+    assert attach.model_reads(config) == ("mine", "item_text")
 
 
 def test_an_unknown_feature_lists_near_matches(

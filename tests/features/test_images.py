@@ -297,7 +297,7 @@ def test_models_read_what_item_feature_names(
     dataset = make_dataset()
     with_pictures(dataset, **{f"p{i}": content(picture(i)) for i in (10, 20, 30)})
     config.update(item_feature="item_image", model="PAD")
-    assert attach.reads_of(config) == ("item_image",)
+    assert attach.model_reads(config) == ("item_image",)
     table = attach.item_embeddings(config, dataset)
     assert attach.attached_features(dataset)["item_image"] is table
     assert dataset._preloaded_weight["item_id"] is table.matrix

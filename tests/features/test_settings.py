@@ -52,13 +52,13 @@ def test_a_gpu_that_is_not_here_names_the_way_out() -> None:
 
 def test_cuda_is_left_alone_until_recbole_has_set_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, str]] = []
-    look = settings._lacking
+    look = settings._unavailable
 
     def looks(device: str) -> str:
         seen.append((device, os.environ["CUDA_VISIBLE_DEVICES"]))
         return look("cpu")
 
-    monkeypatch.setattr(settings, "_lacking", looks)
+    monkeypatch.setattr(settings, "_unavailable", looks)
     Config("PAD", config_dict={"encoder_device": "cuda:1", "gpu_id": "4,6"})
     assert seen == [("cuda:1", "4,6")]
 

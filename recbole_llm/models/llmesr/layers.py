@@ -100,7 +100,7 @@ class DualView(nn.Module):
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """F after some items, row by row: int [B, L], bool [B, L] twice -> [T, 2 H]."""
-        padded = self._crossed(item_seq, mask)
+        padded = self._cross_attend(item_seq, mask)
         if len(self.backbones) == len(padded):
             nets: list[Any] = list(self.backbones)
             outputs = [net.at(x, mask, wanted) for net, x in zip(nets, padded)]
@@ -113,11 +113,11 @@ class DualView(nn.Module):
     def last_states(self, item_seq: Tensor) -> Tensor:
         """F after the last real item: int [B, L] -> [B, 2 H]."""
         mask = item_seq != 0
-        padded = self._crossed(item_seq, mask)
+        padded = self._cross_attend(item_seq, mask)
         nets: list[Any] = list(self.backbones) * (len(padded) // len(self.backbones))
         return torch.cat([net.last(x, mask) for net, x in zip(nets, padded, strict=True)], dim=1)
 
-    def _crossed(self, item_seq: Tensor, mask: Tensor) -> list[Tensor]:
+    def _cross_attend(self, item_seq: Tensor, mask: Tensor) -> list[Tensor]:
         """Inputs of the backbones, [B, L, H] a view."""
         layout = Layout(mask)
         streams = self._streams(layout, item_seq)

@@ -56,4 +56,4 @@ def _stock_config(config: Config) -> Any:
     if loss_type in STOCK_LOSSES:
         return config
     check_choice("loss_type", loss_type, LOSS_TYPES)
-    return config.having(loss_type="BPR")
+    return config.with_values(loss_type="BPR")

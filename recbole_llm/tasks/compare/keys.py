@@ -20,7 +20,7 @@ from recbole_llm.core.metrics import metric_class_name
 from recbole_llm.core.plugins.errors import packages_of_plugins
 from recbole_llm.core.plugins.loading import built_in, find_model, get_plugins, get_registry
 from recbole_llm.core.plugins.registry import PACKAGE, PROPERTIES, FeatureSpec
-from recbole_llm.evaluation.beyond import features_read
+from recbole_llm.evaluation.beyond import run_reads
 from recbole_llm.features.attach import vector_settings
 from recbole_llm.features.contents.pictures import pictures_digest
 from recbole_llm.features.encoders.base import PictureEncoder, create_encoder, holds_table
@@ -50,7 +50,7 @@ def _read_settings(config: Config) -> dict[str, Any]:
     plugins, which are known by their code."""
     defaults, unread = config.internal_config_dict, _unread_keys(config)
     settings = RecBoleEvaluation.of(config)
-    read = config.having(
+    read = config.with_values(
         **{key: defaults.get(key) for key in unread},
         metrics=[metric_class_name(metric) for metric in settings.metrics],
         valid_metric=metric_class_name(settings.valid_metric),
@@ -68,7 +68,7 @@ def _unread_keys(config: Config) -> set[str]:
     unread = set(unread_keys(config, spec))
     if next(_plugin_digests(), None) is None:  # whose metrics and hooks may read any key
         unread |= set(unknown_keys(config, spec))
-    if not features_read(config):
+    if not run_reads(config):
         feature = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
         unread |= {key.partition(".")[2] for key in vector_settings(config, feature)}
     return unread & set(config.external_config_dict)
@@ -88,7 +88,7 @@ def _digest_named_files(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def _encoder_fingerprint(config: Config) -> str | None:
     """Fingerprint of the item vectors' maker, where a run reads vectors, with its pictures."""
-    read = features_read(config)
+    read = run_reads(config)
     if not read:
         return None
     encoder = create_encoder(config)

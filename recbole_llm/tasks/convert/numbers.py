@@ -79,7 +79,7 @@ class _Value:
         by = {decimal: _plain(signs, digits, decimal) for decimal in _DIGITS}
         return cls(text.strip(), before or after or "", by) if any(by.values()) else None
 
-    def unclear(self) -> bool:
+    def is_ambiguous(self) -> bool:
         """Whether either decimal sign fits, and says another number."""
         return None not in self.by.values() and self.by["."] != self.by[","]
 
@@ -123,7 +123,7 @@ def _find_decimal_doubt(values: Sequence[_Value], fits: Sequence[str]) -> str:
     if not fits:
         first = [next(v.text for v in values if v.by[decimal] is None) for decimal in (",", ".")]
         return f"'{first[0]}' has a decimal point, '{first[1]}' a decimal comma"
-    unclear = [value for value in values if value.unclear()]
+    unclear = [value for value in values if value.is_ambiguous()]
     if len(fits) == 1:
         unclear = _only_thousands(values, unclear, fits[0])
     if not unclear:

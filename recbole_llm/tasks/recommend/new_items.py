@@ -63,7 +63,7 @@ def add_new_items(
     _log(list(vectors.tokens), f"scored by {_SOURCES[feature]}")
     # The users and items are settled: bounds on how often they occur would take new items out of
     # histories again.
-    unfiltered = config.having(user_inter_num_interval=None, item_inter_num_interval=None)
+    unfiltered = config.with_values(user_inter_num_interval=None, item_inter_num_interval=None)
     source = load_dataset(unfiltered, vocabulary=_extend_vocabulary(dataset, vectors.tokens))
     source.number_as(dataset)
     tensors = copy.copy(source)

@@ -76,7 +76,7 @@ class Scorer:
         rated something low knows it, too."""
         if not self.config["val_interval"]:
             return self.histories
-        unfiltered = self.config.having(
+        unfiltered = self.config.with_values(
             val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None,
             data_path=self.dataset.dataset_path,  # absolute, wherever the process is by now
         )  # fmt: skip

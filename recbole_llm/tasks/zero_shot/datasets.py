@@ -62,7 +62,7 @@ class Task:
 
     def loader(self, batch_size: int) -> Any:
         """The training loader with another batch size."""
-        config = self.config.having(train_batch_size=batch_size)
+        config = self.config.with_values(train_batch_size=batch_size)
         return type(self.train)(
             config, self.train.dataset, self.train._sampler, shuffle=config["shuffle"]
         )
