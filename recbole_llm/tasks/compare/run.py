@@ -91,6 +91,7 @@ def _tune_entries(
     """The entries with the best settings of searches of one budget and seed; and the labels of
     those whose search failed, with the reason."""
     from recbole_llm.tasks.compare import space, tuning
+    from recbole_llm.tasks.compare.choice import NoTrialError
 
     tuned, failed = [], {}
     searched = [entry for entry in entries if space.offered_space(entry.config, entry.config.spec)]
@@ -105,13 +106,13 @@ def _tune_entries(
             best, file = tuning.search_settings(
                 entry.with_own({"seed": seed}), trials, root, executor
             )
-        except tuning.NoTrialError as error:
+        except NoTrialError as error:
             yield str(error)
             failed[entry.label] = str(error).removeprefix(f"{entry.label}: ")
             tuned.append(entry)
             continue
         yield from (f"{entry.label}: {line}" for line in tuning.report_lines(best, file))
-        tuned.append(entry.with_own(best.params))
+        tuned.append(entry.with_own(best.trial.params))
     return tuned, failed
 
 

@@ -17,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.files import OTHER_FOLDER
+from recbole_llm.tasks.compare.cells import resume_arguments
+from recbole_llm.tasks.compare.entries import Entry, run_arguments
 
 ERROR = "error"  # attribute of a trial that failed by itself
 FOLDER = "folder"  # attribute of a trial that goes on where another was cut off
@@ -39,6 +41,12 @@ def storage_errors(file: Path) -> Iterator[None]:
 
 def trial_folder(folder: Path, trial: Trial | FrozenTrial) -> Path:
     return folder / trial.user_attrs.get(FOLDER, str(trial.number))
+
+
+def trial_command(tried: Entry, folder: Path) -> list[str]:
+    """The command of a run that says no more than its score; one that was stopped goes on."""
+    files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
+    return ["trial", *run_arguments(tried), *files, *resume_arguments(folder, tried.config)]
 
 
 def running_trials(study: Study) -> list[FrozenTrial]:

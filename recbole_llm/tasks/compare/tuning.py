@@ -22,14 +22,13 @@ from recbole_llm.core.schema import parse_values
 from recbole_llm.core.settings import Space
 from recbole_llm.data.create import check_files
 from recbole_llm.models.phased import PhasedRecommender
-from recbole_llm.tasks.compare.cells import read_best_score, resume_arguments
+from recbole_llm.tasks.compare.cells import read_best_score
 from recbole_llm.tasks.compare.entries import (
     Entry,
     check_split,
     describe_ignored_keys,
     file_arguments,
     parse_models,
-    run_arguments,
 )
 from recbole_llm.tasks.compare.executors import Executor, RunOptions, lock_folder, open_executor
 from recbole_llm.tasks.compare.keys import run_key
@@ -40,8 +39,9 @@ from recbole_llm.tasks.compare.space import defaults, distributions, resolve_spa
 with optional_imports("tuning"):
     import optuna
     from optuna import Study
-    from optuna.trial import FrozenTrial, Trial, TrialState
+    from optuna.trial import Trial, TrialState
 
+    from recbole_llm.tasks.compare.choice import Choice, choose_trial
     from recbole_llm.tasks.compare.trials import (
         ERROR,
         FOLDER,
@@ -49,6 +49,7 @@ with optional_imports("tuning"):
         counted_trials,
         running_trials,
         storage_errors,
+        trial_command,
         trial_folder,
         trial_seconds,
     )
@@ -59,10 +60,6 @@ _PRUNING = (75.0, 4, 5)
 _MIN_RIVALS = 4  # trials that got as far as one that is pruned: a single survivor is no measure
 
 
-class NoTrialError(ValueError):
-    """No trial ended well."""
-
-
 def tune(
     model: str,
     trials: int,
@@ -70,7 +67,7 @@ def tune(
     search: str | None = None,
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
-) -> Generator[str, None, tuple[FrozenTrial, Path]]:
+) -> Generator[str, None, tuple[Choice, Path]]:
     """Search for the settings of a model, and write the best as YAML.
 
     Args:
@@ -81,7 +78,7 @@ def tune(
         config_file_list, argv: settings that are not searched.
 
     Yields:
-        lines for the screen; it returns the best trial, and the file.
+        lines for the screen; it returns the chosen trial, and the file.
 
     Raises:
         ValueError: in one line: settings, Optuna is not installed, or no trial that ended well.
@@ -102,18 +99,19 @@ def tune(
     return best, file
 
 
-def report_lines(best: FrozenTrial, file: Path) -> Iterator[str]:
-    """Describe the best trial of a search, in lines."""
-    settings = " ".join(f"--{key}={_format_value(value)}" for key, value in best.params.items())
-    yield f"best of validation {best.value:.4f} (trial {best.number}): {settings}"
+def report_lines(best: Choice, file: Path) -> Iterator[str]:
+    """Describe what a search chose, in lines."""
+    params, number = best.trial.params, best.trial.number
+    settings = " ".join(f"--{key}={_format_value(value)}" for key, value in params.items())
+    yield f"best of validation {best.scores} (trial {number}): {settings}"
     yield f"written  {file}"
 
 
 def search_settings(
     entry: Entry, trials: int, root: Path, executor: Executor, search: str | None = None
-) -> tuple[FrozenTrial, Path]:
-    """Search until there are so many trials: the best of the first so many, and the file of its
-    settings.
+) -> tuple[Choice, Path]:
+    """Search until there are so many trials; choose among the first so many, and write a file of
+    the settings.
 
     The folder is there, and nobody else searches in it (`lock_folder`).
 
@@ -137,7 +135,7 @@ def search_settings(
         first = counted_trials(study)[:trials]  # an earlier search in the folder may have made more
         if len(first) < trials:
             tqdm.write(f"{entry.label}: all {len(first)} settings of the search were tried")
-    best = _best_trial(first, entry)
+        best = choose_trial(first, entry, folder, executor)
     return best, _write_best(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 
 
@@ -222,25 +220,15 @@ def _new_job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]
     if FOLDER not in trial.user_attrs:  # what lies there is of a study that was removed
         shutil.rmtree(folder, ignore_errors=True)
     live.start_run(entry.label, f"trial {trial.number}")
-    files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
-    tried = entry.with_own(trial.params)
-    arguments = [*run_arguments(tried), *files, *resume_arguments(folder, tried.config)]
-    return Job(trial, ["trial", *arguments], folder, heard, entry.config["gpu_id"])
+    command = trial_command(entry.with_own(trial.params), folder)
+    return Job(trial, command, folder, heard, entry.config["gpu_id"])
 
 
-def _best_trial(trials: Sequence[FrozenTrial], entry: Entry) -> FrozenTrial:
-    done = [(t.values[0], t) for t in trials if t.state == TrialState.COMPLETE]
-    if not done:
-        errors = sorted({trial.user_attrs.get(ERROR, "") for trial in trials} - {""})
-        raise NoTrialError(f"{entry.label}: no trial ended well: {'; '.join(errors)}")
-    return entry.better(done, key=lambda pair: pair[0])[1]
-
-
-def _write_best(file: Path, entry: Entry, best: FrozenTrial, trials: int) -> Path:
+def _write_best(file: Path, entry: Entry, best: Choice, trials: int) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     metric, tried = entry.config["valid_metric"], lines.plural(trials, "trial")
-    about = f"# {entry.label}: best of {tried}, {metric} {best.value:.4f} on validation"
-    settings = parse_values(best.params, text_keys())
+    about = f"# {entry.label}: best of {tried}, {metric} on validation {best.scores}"
+    settings = parse_values(best.trial.params, text_keys())
     write_whole(file, f"{about}\n{yaml.safe_dump(settings)}".encode(), OTHER_FOLDER)
     return file
 

@@ -16,6 +16,7 @@ from recbole_llm.tasks.compare.space import defaults, distributions, resolve_spa
 
 optuna = pytest.importorskip("optuna")
 from recbole_llm.tasks.compare import tuning  # noqa: E402
+from recbole_llm.tasks.compare.choice import Choice  # noqa: E402
 from recbole_llm.tasks.compare.trials import ask_new_trial  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -135,7 +136,7 @@ def test_texts_are_written_as_they_are() -> None:
     found = {"encoder_revision": "1.10", "n_layers": "2", "learning_rate": 0.25}
     kinds = {key: optuna.distributions.CategoricalDistribution([v]) for key, v in found.items()}
     best = optuna.trial.create_trial(params=found, distributions=kinds, value=0.5)
-    file = tuning._write_best(Path("best.yaml"), entry, best, 1)
+    file = tuning._write_best(Path("best.yaml"), entry, Choice(best), 1)
     written = {"encoder_revision": "1.10", "n_layers": 2, "learning_rate": 0.25}
     assert yaml.safe_load(file.read_text()) == written
 

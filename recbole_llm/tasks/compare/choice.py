@@ -1,0 +1,112 @@
+"""Which settings of a search are chosen: the best ones are tried with a second seed first.
+
+The best of several trials is also the luckiest one, above all at high learning rates, at which some
+seeds train well and others not at all.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from optuna.trial import FrozenTrial, TrialState
+
+from recbole_llm.core.digest import digest
+from recbole_llm.tasks.compare.cells import read_best_score
+from recbole_llm.tasks.compare.entries import Entry
+from recbole_llm.tasks.compare.executors import Executor
+from recbole_llm.tasks.compare.live import Live
+from recbole_llm.tasks.compare.pool import Job, run_jobs
+from recbole_llm.tasks.compare.trials import ERROR, trial_command
+
+
+class NoTrialError(ValueError):
+    """No trial ended well."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The settings that a search chose."""
+
+    trial: FrozenTrial
+    second: str = ""  # its score with a second seed, in words; "": it was the only trial
+
+    @property
+    def scores(self) -> str:
+        """Its scores on validation, in words."""
+        return f"{self.trial.value:.4f}{self.second}"
+
+
+def choose_trial(
+    trials: Sequence[FrozenTrial], entry: Entry, folder: Path, executor: Executor
+) -> Choice:
+    """Choose the best trial by its mean score over two seeds.
+
+    The best one is repeated with the next seed, and counts with its mean from then on. This goes on
+    until the best one is among those repeated: few are, since a single score is an optimistic one.
+
+    Args:
+        folder: of the trials; a repeated one is not repeated again.
+
+    Raises:
+        NoTrialError: no trial ended well, with both seeds if it was repeated.
+    """
+    done = {t.number: t for t in trials if t.state == TrialState.COMPLETE}
+    if not done:
+        errors = sorted({trial.user_attrs.get(ERROR, "") for trial in trials} - {""})
+        raise NoTrialError(f"{entry.label}: no trial ended well: {'; '.join(errors)}")
+    if len(done) == 1:
+        return Choice(next(iter(done.values())))
+    worst = -math.inf if entry.better is max else math.inf
+    scores = {number: [trial.values[0]] for number, trial in done.items()}
+    while True:
+        best = entry.better(scores, key=lambda number: fmean(scores[number]))
+        if len(scores[best]) == 2:
+            break
+        scores[best].append(_repeat(done[best], entry, folder, executor, worst))
+    score = scores[best][1]
+    if score == worst:
+        raise NoTrialError(f"{entry.label}: no trial ended well with a second seed, see above")
+    return Choice(done[best], f", {score:.4f} with seed {_second_seed(entry)}")
+
+
+def _second_seed(entry: Entry) -> int:
+    seed: int = entry.config["seed"]
+    return seed + 1
+
+
+def _repeat(
+    trial: FrozenTrial, entry: Entry, folder: Path, executor: Executor, worst: float
+) -> float:
+    """The score of a trial's settings with the second seed; `worst` where the run fails."""
+    tried = entry.with_own({**trial.params, "seed": _second_seed(entry)})
+    own = folder / f"{_second_seed(entry)}-{digest(str(sorted(trial.params.items())))[:10]}"
+    if not (own / "result.json").is_file():
+        name = f"trial {trial.number} with seed {_second_seed(entry)}"
+        if not _run(tried, name, own, executor):
+            return worst
+    score = read_best_score(own)
+    return score if math.isfinite(score) else worst
+
+
+def _run(tried: Entry, name: str, folder: Path, executor: Executor) -> bool:
+    """Train and validate once; whether that ended well."""
+    with closing(Live([tried.label], 1, 1)) as live:
+
+        def heard(number: int, score: float) -> bool:
+            live.show_validation(tried.label, name, number, score)
+            return False
+
+        live.start_run(tried.label, name)
+        job = Job(None, trial_command(tried, folder), folder, heard, tried.config["gpu_id"])
+        with closing(run_jobs(iter([job]), executor, live.show)) as outcomes:
+            (outcome,) = outcomes
+        shutil.rmtree(folder / "saved", ignore_errors=True)  # its score is all that is wanted
+        score = None if outcome.error else read_best_score(folder)
+        live.end_run(tried.label, name, outcome.seconds, score, f"failed: {outcome.error}")
+    return outcome.error is None

@@ -1,0 +1,62 @@
+"""Which settings a search chooses: those that do well with two seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from searches import trials, tune
+
+from recbole_llm.tasks.compare.entries import parse_models
+
+optuna = pytest.importorskip("optuna")
+from recbole_llm.tasks.compare import choice  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def trial_of(rate: float) -> int:
+    (number,) = (t.number for t in trials() if float(t.params["learning_rate"]) == rate)
+    return int(number)
+
+
+@pytest.mark.usefixtures("quick_runs")
+@pytest.mark.parametrize(
+    ("lucky", "said"), [(0.8, "best 0.0100 on validation"), (0.9, "failed: Training loss is nan")]
+)
+def test_settings_that_do_well_with_one_seed_alone_are_not_chosen(
+    lucky: float, said: str, started: Path
+) -> None:
+    """Trials score as high as their learning rate; this one does not with the second seed."""
+    command = ["--trials=3", f"--search=learning_rate=[0.1,0.5,{lucky}]"]
+    done = tune(*command)
+    assert done.exit_code == 0, done.output
+    lost, held = (f"{n} with seed 2021: " for n in (trial_of(lucky), trial_of(0.5)))
+    assert f"SASRec, trial {lost}{said}" in done.output
+    assert f"SASRec, trial {held}best 0.5000 on validation" in done.output
+    best = "best of validation 0.5000, 0.5000 with seed 2021"
+    assert f"{best} (trial {trial_of(0.5)}): --learning_rate=0.5" in done.output
+    assert started.read_text().splitlines() == ["SASRec 2020"] * 3 + ["SASRec 2021"] * 2
+    again = tune(*command)  # what failed is tried again, what ended is not
+    assert again.exit_code == 0 and best in again.output
+    assert len(started.read_text().splitlines()) == (5 if lucky == 0.8 else 6)
+
+
+@pytest.mark.usefixtures("quick_runs")
+def test_a_search_whose_settings_all_fail_with_a_second_seed_ends_in_one_line() -> None:
+    done = tune("--trials=2", "--search=learning_rate=[0.9,0.95]")
+    assert done.exit_code == 2
+    assert "error: SASRec: no trial ended well with a second seed, see above" in done.output
+
+
+def test_the_mean_of_two_seeds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of errors the smallest is the best one; the third trial is never repeated."""
+    labels = ["--threshold={'rating': 3}", "--valid_metric=LogLoss", "--dataset=tiny"]
+    (entry,) = parse_models("DIN", labels)
+    tried = [optuna.trial.create_trial(value=value) for value in (0.3, 0.2, 0.5)]
+    for number, trial in enumerate(tried):
+        trial.number = number
+    second = {0: 0.35, 1: 0.5}
+    monkeypatch.setattr(choice, "_repeat", lambda trial, *_: second[trial.number])
+    chosen = choice.choose_trial(tried, entry, Path(), None)  # type: ignore[arg-type]
+    assert (chosen.trial.number, chosen.scores) == (0, "0.3000, 0.3500 with seed 2021")
