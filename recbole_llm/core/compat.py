@@ -47,7 +47,7 @@ def apply() -> None:
 
     # One warning an epoch about torch.cuda.amp. Goes with a RecBole that calls torch.amp.
     warnings.filterwarnings("ignore", ".*GradScaler", FutureWarning, "recbole")
-    # Several for each data set about fillna(inplace=True), which data/dataset.py makes good.
+    # Several for each data set about fillna(inplace=True), made good in data/datasets/dataset.py.
     warnings.filterwarnings("ignore", "(?s).*chained assignment", Warning, "recbole")
     # RecBole makes tensors of read-only columns of pandas 3, and copies them before any change.
     warnings.filterwarnings("ignore", ".*NumPy array is not writable", UserWarning, "recbole")

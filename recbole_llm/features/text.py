@@ -19,6 +19,7 @@ from recbole_llm.core.plugins.registry import EncoderSpec
 from recbole_llm.features.actors import choose_executor
 from recbole_llm.features.contents.keys import C, content_key
 from recbole_llm.features.contents.lengths import TokenLimit, report_cut
+from recbole_llm.features.contents.plugin_texts import name_source
 from recbole_llm.features.contents.prompts import Texts, item_texts, user_texts
 from recbole_llm.features.encoders.base import (
     Encoder,
@@ -219,9 +220,11 @@ def _check_complete(
     tokens = _tokens_by_id(dataset, feature)[1:]
     missing = [token for token in tokens if token not in contents]
     if missing and policy == "error":
+        reads_texts = feature != "item_image"
+        named = name_source(f"{kind}_texts", source) if reads_texts else f"the {source}"
         raise TableError(
             f"{len(missing)} of {len(tokens)} {kind}s have no {content}: {first_names(missing)}; "
-            f"complete the {source}, or set {key} to zeros or mean"
+            f"complete {named}, or set {key} to zeros or mean"
         )
 
 

@@ -92,8 +92,9 @@ class Stage(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """A digest that changes with any input."""
+        inputs = self._inputs  # whose own errors are not of the digest
         try:
-            return digest(self.name, _FORMAT, self._inputs)
+            return digest(self.name, _FORMAT, inputs)
         except TypeError as error:
             raise StageError(
                 f"stage {self.name}: inputs() is to hold plain data, which JSON can write ({error})"

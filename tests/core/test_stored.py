@@ -184,6 +184,9 @@ def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
     config = Config("PAD", "shop", config_dict={**given, **of_others, "data_path": "there"})
     said = ["embedding_cache_dir=cache", "encoder_model=./model", "item_prompt=./mine.jinja"]
     assert sorted(arguments_for_reload(config)) == [f"--{pair}" for pair in said]
+    config.external_config_dict["plugins"] = ["one.py", "two.py"]
+    assert "--plugins=one.py,two.py" in arguments_for_reload(config)
+    del config.external_config_dict["plugins"]
     assert sorted(keys_required_for_vectors(config)) == ["encoder_model", "item_prompt"]
 
 

@@ -125,3 +125,12 @@ def test_a_plugins_texts_replace_the_prompts() -> None:
     matrix = item_embeddings(config, dataset).matrix
     row = dataset.token2id("item_id", "i3")
     np.testing.assert_array_equal(matrix[row], testing.HashEncoder().encode(["item 3"])[0])
+
+
+@pytest.mark.usefixtures("_plugin")
+def test_texts_that_a_plugin_does_not_give_are_asked_of_it() -> None:
+    config = configure()
+    dataset = create_dataset(config)
+    dataset.field2id_token["item_id"][3] = "i99"
+    with pytest.raises(ValueError, match="'i99'; complete what item_texts of plugin '.*' returns"):
+        item_embeddings(config, dataset)

@@ -163,6 +163,14 @@ def test_inputs_that_json_cannot_write_are_refused(tmp_path: Path) -> None:
         stage(tmp_path, of=tmp_path).complete()  # type: ignore[arg-type]
 
 
+def test_an_error_of_inputs_is_its_own(tmp_path: Path) -> None:
+    """A TypeError of an author's code is not one of data that JSON cannot write."""
+    made = stage(tmp_path)
+    made.inputs = lambda: len(3)  # type: ignore[arg-type, assignment, method-assign]
+    with pytest.raises(TypeError, match="object of type 'int' has no len"):
+        made.complete()
+
+
 class Unnamed(Stage):
     def inputs(self) -> Mapping[str, Any]:
         return {}

@@ -40,8 +40,8 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 def arguments_for_reload(config: Config) -> list[str]:
     """The arguments that name what loading the run's checkpoint needs and no checkpoint keeps."""
-    values = config.external_config_dict
-    return [f"--{key}={values[key]}" for key in _keys_to_ask_for(config)]
+    given = ((key, config.external_config_dict[key]) for key in _keys_to_ask_for(config))
+    return [f"--{key}={','.join(v) if isinstance(v, list) else v}" for key, v in given]
 
 
 def keys_required_for_vectors(config: RecBoleConfig) -> list[str]:

@@ -36,7 +36,7 @@ class ModelSpec:
             no split are attached to the data set before it.
         stages: names of the offline stages that must be done before the model is built, in order.
         summary, paper: one line; authors, venue and year: for listings.
-        base: the known model that the class extends; `core.specs.completed` finds it.
+        base: the known model that the class extends; `core.plugins.specs.completed` finds it.
     """
 
     kind: ClassVar[str] = "model"

@@ -46,6 +46,12 @@ def check_tokens(hook: str, texts: Mapping[str, str], tokens: Sequence[str]) -> 
         )
 
 
+def name_source(hook: str, file: str) -> str:
+    """What to complete where texts are missing: the file, and what a plugin's hook returns."""
+    hooked = getattr(get_plugin_manager().hook, hook).get_hookimpls()
+    return f"what {_hook_and_plugin(hook)} returns, or the {file}" if hooked else f"the {file}"
+
+
 def _hook_and_plugin(hook: str) -> str:
     """``item_texts of plugin 'acme'``: pluggy does not say whose answer it took."""
     caller = getattr(get_plugin_manager().hook, hook)

@@ -168,6 +168,15 @@ def defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def describe_untried_defaults(space: Space, config: Mapping[str, Any]) -> list[str]:
+    """Which keys no trial has at their present value, in words."""
+    return [
+        f"{key}: its value {config[key]} is not among {', '.join(map(str, where))}; no trial has it"
+        for key, where in space.items()
+        if not isinstance(where, Between) and config[key] not in where
+    ]
+
+
 def distributions(space: Space) -> dict[str, Any]:
     """The space, as Optuna has it; choices as texts, which it can keep whatever they are."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution

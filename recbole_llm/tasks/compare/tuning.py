@@ -34,7 +34,12 @@ from recbole_llm.tasks.compare.executors import Executor, RunOptions, lock_folde
 from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Job, Outcome, run_jobs
-from recbole_llm.tasks.compare.space import defaults, distributions, resolve_space
+from recbole_llm.tasks.compare.space import (
+    defaults,
+    describe_untried_defaults,
+    distributions,
+    resolve_space,
+)
 
 with optional_imports("tuning"):
     import optuna
@@ -123,6 +128,8 @@ def search_settings(
     space = resolve_space(entry, search)
     keys = run_key(entry.config)[:10], digest(str(sorted(space.items())))[:6]
     name = "-".join([entry.config["model"], *keys])  # a key set to its default is not searched
+    for line in describe_untried_defaults(space, entry.config):
+        tqdm.write(f"{entry.label}: {line}")
     live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
     folder = root / "trials" / name
     with storage_errors(root / _STORAGE), closing(live):

@@ -9,7 +9,12 @@ import pytest
 from recbole_llm.core.settings import Between
 from recbole_llm.models.stock.settings import SASRecSettings
 from recbole_llm.tasks.compare.entries import parse_models
-from recbole_llm.tasks.compare.space import defaults, distributions, resolve_space
+from recbole_llm.tasks.compare.space import (
+    defaults,
+    describe_untried_defaults,
+    distributions,
+    resolve_space,
+)
 
 pytest.importorskip("optuna")
 
@@ -52,6 +57,12 @@ def test_a_default_of_0_is_the_choice_of_0_point_0() -> None:
 def test_a_default_inside_a_range_is_tried_first() -> None:
     (entry,) = parse_models("SASRec --item_init=llm", ["--dataset=tiny"])
     assert defaults(resolve_space(entry), entry.config)["item_init_std"] == 0.1
+
+
+def test_a_default_that_no_trial_has_is_named() -> None:
+    space = {"size": (32, 128), "x": Between(1.0, 2.0), "depth": (1, 2)}
+    (said,) = describe_untried_defaults(space, {"size": 64, "x": 0.5, "depth": 1})
+    assert said == "size: its value 64 is not among 32, 128; no trial has it"
 
 
 def test_a_range_without_a_default_starts_in_its_middle() -> None:
