@@ -100,6 +100,10 @@ def item_features(model: str, settings: Any) -> list[str]:
     return [value] if key == "item_attribute" else list(split_to_list(value))
 
 
+# {rating:3}, which is left of {'rating':3} where a shell takes the quotes, has a key without value.
+_CLOSE_KEY = re.compile(r"([{,]\s*[\w.]+:)(?=\S)")
+
+
 def parse_literal(text: str) -> Any:
     """A Python literal (number, list, dict, None, True …) if ``text`` is one; a list or a mapping
     as YAML has it, whose names need no quotes (``[Recall, NDCG]``); else ``text``."""
@@ -112,7 +116,7 @@ def parse_literal(text: str) -> Any:
     if text[:1] + text[-1:] not in ("[]", "{}"):
         return text
     try:
-        return yaml.load(text, _FlowLoader)
+        return yaml.load(_CLOSE_KEY.sub(r"\1 ", text) if text[0] == "{" else text, _FlowLoader)
     except (yaml.YAMLError, RecursionError):
         return text
 

@@ -68,6 +68,8 @@ def test_sys_argv_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("true", True), ("False", False), ("CE", "CE"), ("2 * 3", "2 * 3"),
         ("__import__('os').getcwd()", "__import__('os').getcwd()"), ("a/b.yaml", "a/b.yaml"),
         ("[NDCG, Recall]", ["NDCG", "Recall"]), ("{mode: uni100}", {"mode": "uni100"}),
+        ("{rating:3}", {"rating": 3}),
+        ("{split:{LS:valid_only},order:TO}", {"split": {"LS": "valid_only"}, "order": "TO"}),
         ("{RS: [8, 1, 1]}", {"RS": [8, 1, 1]}), ("[a", "[a"), ("{{ title }}", "{{ title }}"),
         ("[012, 12:30, yes, 1e3, None]", ["012", "12:30", "yes", 1000.0, None]),
         ("{i: [2024-01-01, '7', true]}", {"i": ["2024-01-01", "7", True]}),
