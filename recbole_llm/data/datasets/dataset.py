@@ -97,23 +97,23 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         return [array[:limit] for array in arrays], length
 
     def _set_label_by_threshold(self) -> None:
-        super()._set_label_by_threshold()  # type: ignore[misc]
+        super()._set_label_by_threshold()
         check_labels(self.config, self.inter_feat)
 
     def _init_alias(self) -> None:
         check_aliases(self.config, self.field2type)
-        super()._init_alias()  # type: ignore[misc]
+        super()._init_alias()
 
     def _normalize(self) -> None:
         check_number_fields(self.config, self.field2type)
         label = self.config["LABEL_FIELD"]
         labels = self.inter_feat.get(label)
-        super()._normalize()  # type: ignore[misc]
+        super()._normalize()
         if labels is not None:  # RecBole makes constant columns 1
             self.inter_feat[label] = labels
 
     def _user_item_feat_preparation(self) -> None:
-        super()._user_item_feat_preparation()  # type: ignore[misc]
+        super()._user_item_feat_preparation()
         for name in ("user_feat", "item_feat"):  # merged into plain frames
             if getattr(self, name) is not None:
                 setattr(self, name, Frame(getattr(self, name)))
@@ -137,11 +137,11 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
                             f"'{self.dataset_name}'; leave it out, or fill the column"
                         )
                     frame[field] = frame[field].fillna(frame[field].mean())
-        super()._fill_nan()  # type: ignore[misc]
+        super()._fill_nan()
 
     def _dataframe_to_interaction(self, data: DataFrame) -> Interaction:
         """RecBole's tensors; the times of interactions as float64 with ``exact_times``."""
-        interaction: Interaction = super()._dataframe_to_interaction(data)  # type: ignore[misc]
+        interaction = super()._dataframe_to_interaction(data)
         time = self.time_field
         if self.config["exact_times"] and time in data:
             pairs = time in self.config["numerical_features"]  # [value, 1] each

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.lines import plural
-from recbole_llm.data.datasets.recbole_fields import RecBoleFields
 from recbole_llm.data.reading.column_checks import loaded_fields
 
 
-class Filters(RecBoleFields):
+class Filters(Dataset):  # type: ignore[misc]
     """Stands before a data set class of RecBole."""
 
     def _remove_duplication(self) -> None:
@@ -22,7 +22,7 @@ class Filters(RecBoleFields):
         split by seed and who comes last. Goes with a RecBole that sorts stably."""
         keep, rows, time = self.config["rm_dup_inter"], self.inter_feat, self.time_field
         if keep is None or time not in rows:
-            super()._remove_duplication()  # type: ignore[misc]
+            super()._remove_duplication()
             return
         rows.sort_values(time, kind="stable", inplace=True)
         rows.drop_duplicates([self.uid_field, self.iid_field], keep=keep, inplace=True)
@@ -32,7 +32,7 @@ class Filters(RecBoleFields):
         it counts them all, one by one, for nothing."""
         keys = ("user_inter_num_interval", "item_inter_num_interval")
         if any(self.config[key] not in (None, "[0,inf)") for key in keys):
-            super()._filter_by_inter_num()  # type: ignore[misc]
+            super()._filter_by_inter_num()
 
     def _filter_by_field_value(self) -> None:
         """Filter the rows by ``val_interval``, then drop the columns that were loaded for that
@@ -76,7 +76,7 @@ class Filters(RecBoleFields):
         """Filter as RecBole does, and say how many rows that are: a model that loads no columns of
         users and items keeps them."""
         before = len(self.inter_feat)
-        super()._filter_inter_by_user_or_item()  # type: ignore[misc]
+        super()._filter_inter_by_user_or_item()
         if lost := before - len(self.inter_feat):
             self.logger.warning(
                 f"{plural(lost, 'interaction')} of users or items without a row in the .user or "

@@ -7,15 +7,15 @@ from typing import Self
 
 import numpy as np
 import torch
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core.arrays import IntArray
-from recbole_llm.data.datasets.recbole_fields import RecBoleFields
 from recbole_llm.data.rows.interaction import SequenceInteraction, order_key, take
 from recbole_llm.data.rows.split import Groups
 from recbole_llm.data.settings import EngineSettings
 
 
-class GroupedSplits(RecBoleFields):
+class GroupedSplits(Dataset):  # type: ignore[misc]
     """Stands before a data set class of RecBole: its splits without its loops over interactions.
 
     Rows, their order and their rounding are RecBole's.
@@ -25,11 +25,11 @@ class GroupedSplits(RecBoleFields):
         """Put the rows in an order drawn by `split_seed`, or by the run's seed as RecBole does."""
         seed = EngineSettings.of(self.config).split_seed
         if seed is None:
-            super().shuffle()  # type: ignore[misc]
+            super().shuffle()
             return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            super().shuffle()  # type: ignore[misc]
+            super().shuffle()
 
     def _grouped_index(self, group_by_list: object) -> Groups:
         return Groups.of(np.asarray(group_by_list))
@@ -53,7 +53,7 @@ class GroupedSplits(RecBoleFields):
     def time_based_split(self, ratios: Sequence[float], group_by: str | None) -> list[Self]:
         """Test: rows later than a global point in time; the rest by ratio within each group."""
         if group_by is None or self.time_field not in self.inter_feat:
-            return super().time_based_split(ratios, group_by)  # type: ignore[misc]  # raises RecBole's error
+            return super().time_based_split(ratios, group_by)  # raises RecBole's error
         train, valid, test = (ratio / sum(ratios) for ratio in ratios)
         times = order_key(self.inter_feat, self.time_field)
         boundary = np.percentile(times, 100 * (1 - test))

@@ -12,18 +12,12 @@ class KnowledgeVocabularyDataset(VocabularyDataset):
     """A `VocabularyDataset` for RecBole's knowledge graphs, which number items and entities
     together, after they were numbered each, and add relations of their own."""
 
-    item2entity: dict[str, str]
-    entity2item: dict[str, str]
-    head_entity_field: str
-    relation_field: str
-    kg_reverse_r: bool
-
     def _get_rec_item_token(self) -> set[str]:
-        present: set[str] = super()._get_rec_item_token()  # type: ignore[misc]
+        present = super()._get_rec_item_token()
         return present | set(self.vocabulary.get(self.iid_field, ())) | set(self.listed)
 
     def _get_entity_token(self) -> set[str]:
-        present: set[str] = super()._get_entity_token()  # type: ignore[misc]
+        present = super()._get_entity_token()
         return present | set(self.vocabulary.get(self.head_entity_field, ()))
 
     def _remap_ID_all(self) -> None:

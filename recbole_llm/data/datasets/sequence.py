@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     Rows, their order, columns, shapes and dtypes are RecBole's. Benchmark files, which hold the
     lists themselves, are RecBole's business altogether.
     """
+
+    inter_feat: Any
 
     def _benchmark_presets(self) -> None:
         super()._benchmark_presets()

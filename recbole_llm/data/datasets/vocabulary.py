@@ -21,13 +21,12 @@ from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.compat_pandas import is_known
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.data.datasets.recbole_fields import RecBoleFields
 from recbole_llm.data.reading.files import Table, file_format, read_types
 
 Names = npt.NDArray[Any]
 
 
-class VocabularyDataset(RecBoleFields):
+class VocabularyDataset(Dataset):  # type: ignore[misc]
     """Stands before a data set class of RecBole, in ``class X(VocabularyDataset, RecBoleX)``.
 
     RecBole numbers tokens in the order of the file; with ``item_catalogue: item_file`` the further
@@ -44,11 +43,13 @@ class VocabularyDataset(RecBoleFields):
             ``item_catalogue: item_file`` without an ``.item`` file.
     """
 
+    file_size_list: list[int]
+
     def __init__(self, config: Config, vocabulary: Vocabulary | None = None) -> None:
         self.vocabulary: Vocabulary = vocabulary or {}
         self.gained: dict[str, list[str]] = {}
         self.lost: dict[str, list[str]] = {}
-        super().__init__(config)  # type: ignore[call-arg]
+        super().__init__(config)
         check_vocabulary(self.field2id_token, self.vocabulary)
 
     def number_as(self, other: Dataset) -> None:
@@ -61,7 +62,7 @@ class VocabularyDataset(RecBoleFields):
         for field in self.vocabulary:
             if field in self.field2source:
                 self._leave_out(field, self.vocabulary[field][1:])
-        super()._remap_ID_all()  # type: ignore[misc]
+        super()._remap_ID_all()
 
     def _leave_out_unseen_items(self) -> None:
         """Items without interactions, which RecBole numbers, and ranks, where a model loads columns
@@ -136,7 +137,7 @@ class VocabularyDataset(RecBoleFields):
         elif self.listed and any(f == self.iid_field for _, f, _ in remap_list):
             column = DataFrame({self.iid_field: self.listed}, dtype=object)
             remap_list = [*remap_list, (column, self.iid_field, FeatureType.TOKEN)]
-        super()._remap(remap_list)  # type: ignore[misc]
+        super()._remap(remap_list)
 
     @cached_property
     def listed(self) -> list[str]:
