@@ -43,8 +43,6 @@ TOGETHER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("SASRec", {"n_heads": 3}),
     ("BERT4Rec", {"n_heads": 3}),
     ("PAD", {"hidden_size": 127}),
-    ("PAD", {"bin_edges": [1, 5]}),
-    ("PAD", {"bin_edges": [0, 5, 5]}),
     ("PAD", {"pad_pretrained": "no.pth"}),
     ("PAD", {"window_stride": 99}),
     ("SASRec", {"window_stride": 51}),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,9 +9,7 @@ from torch import Tensor, nn
 EXPERTS = ("id", "aligned", "llm")
 
 
-def frequency_bins(
-    counts: np.ndarray, n_bins: int = 10, edges: Sequence[int] | None = None
-) -> np.ndarray:
+def frequency_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
     """Bin of each item, int64 [n]: 1 (the most popular) to n_bins; 0 for the padding item.
 
     Args:
@@ -21,11 +17,9 @@ def frequency_bins(
         n_bins: number of bins, of near-equal numbers of interactions. Items of equal counts share
             a bin, so that there may be fewer bins; those without training interactions are in the
             last one.
-        edges: places in the order of falling counts (ties by id), from 0, where the bins begin,
-            and the end of the last; instead of equal numbers. Items beyond it are in the last bin.
     """
     bins = np.zeros(len(counts), dtype=np.int64)
-    bins[1:] = _equal_bins(counts[1:], n_bins) if edges is None else _cut_bins(counts[1:], edges)
+    bins[1:] = _equal_bins(counts[1:], n_bins)
     return bins
 
 
@@ -39,11 +33,6 @@ def _equal_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
     _, bins = np.unique(bins, return_inverse=True)
     bins[values == 0] = n_bins - 1
     return 1 + bins[group]
-
-
-def _cut_bins(counts: np.ndarray, edges: Sequence[int]) -> np.ndarray:
-    places = np.argsort(np.argsort(-counts, kind="stable"))
-    return np.searchsorted(edges, places, side="right").clip(1, len(edges) - 1)
 
 
 def gate_weights(alpha: Tensor) -> Tensor:

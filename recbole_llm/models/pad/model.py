@@ -50,10 +50,8 @@ class PAD(PhasedRecommender):
         table = item_embeddings(config, dataset)
         text = FrozenEmbedding(table.matrix, table.fingerprint)
         self.experts: Any = nn.ModuleDict(_build_experts(settings, self.n_items, text))
-        edges = settings.bin_edges
-        n_bins = len(edges) - 1 if edges else settings.n_bins
-        bins = frequency_bins(item_counts(dataset), n_bins, edges)
-        self.gate = FrequencyGate(bins, n_bins, settings.gamma_2)
+        bins = frequency_bins(item_counts(dataset), settings.n_bins)
+        self.gate = FrequencyGate(bins, settings.n_bins, settings.gamma_2)
         self.phase = PHASES[-1]
 
     def begin_phase(self, name: str) -> None:

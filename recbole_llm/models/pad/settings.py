@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from recbole_llm.core.marks import Local
 from recbole_llm.core.settings import (
@@ -105,17 +104,7 @@ class PADSettings(BackboneSettings, SequentialSettings):
 
     n_bins: Count = 10
     """Frequency bins of items, with near-equal training interactions; authors: 10."""
-    bin_edges: Annotated[list[Natural], Field(min_length=2)] | None = None
-    """Ranks, by falling frequency, at which bins begin (the first is 0), and the end of the last;
-    in place of n_bins."""
     gamma_2: float = 1.0
     """Initial gate logit of the aligned expert; -4 (authors) starts it at a share of 1 %."""
     valid_metric: FieldName = "MRR@10"
     """Metric that picks the best epoch, on validation."""
-
-    @model_validator(mode="after")
-    def _edges_rise(self) -> Self:
-        edges = self.bin_edges
-        if edges and (edges[0] != 0 or any(a >= b for a, b in pairwise(edges))):
-            raise ValueError(f"bin_edges: must rise from 0, got {edges}")
-        return self

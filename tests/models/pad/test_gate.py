@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_llm.models.pad.gate import FrequencyGate, frequency_bins
-from recbole_llm.models.pad.settings import PADSettings
 
 
 def test_bins_hold_near_equal_numbers_of_interactions() -> None:
@@ -21,18 +19,6 @@ def test_bins_hold_near_equal_numbers_of_interactions() -> None:
 def test_equally_popular_items_share_a_bin() -> None:
     assert frequency_bins(np.array([0, 2, 2, 2, 1]), 2).tolist() == [0, 1, 1, 1, 2]
     assert frequency_bins(np.array([0, 0, 0]), 4).tolist() == [0, 4, 4]
-
-
-def test_edges_are_places_in_the_order_of_falling_counts() -> None:
-    counts = np.array([0, 1, 4, 1, 2, 5, 0])  # order: 5, 2, 4, 1, 3, 6
-    assert frequency_bins(counts, edges=[0, 1, 3, 6]).tolist() == [0, 3, 2, 3, 2, 1, 3]
-    assert frequency_bins(counts, edges=[0, 1, 3]).tolist() == [0, 2, 2, 2, 2, 1, 2]
-
-
-@pytest.mark.parametrize("edges", [[1, 2], [0, 3, 3], [0, 3, 2]])
-def test_edges_that_do_not_rise_from_zero_are_refused(edges: list[int]) -> None:
-    with pytest.raises(ValueError, match="bin_edges: must rise from 0"):
-        PADSettings(bin_edges=edges)
 
 
 @settings(max_examples=50)
