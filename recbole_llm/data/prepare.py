@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from logging import getLogger
 from typing import Any
 
 from recbole.data import dataloader as stock
 from recbole.data.dataset import Dataset
 from recbole.data.utils import get_dataloader as recbole_dataloader
 from recbole.sampler import KGSampler
-from recbole.utils import ModelType, set_color
+from recbole.utils import ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
@@ -54,13 +53,11 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
     of_valid = config
     if samplers[1] is None:  # whose phase RecBole's loader asks for, and takes test's key without
         of_valid = config.with_values(test_neg_sample_args=config["valid_neg_sample_args"])
-    loaders = (
+    return (
         get_dataloader(config, "train", settings.train_level)(*train, shuffle=shuffle),
         get_dataloader(config, "valid")(of_valid, built[1], samplers[1], shuffle=False),
         get_dataloader(config, "test")(config, built[2], samplers[2], shuffle=False),
     )
-    _log(config)
-    return loaders
 
 
 def get_dataloader(config: Config, phase: str, level: str = "prefix") -> type:
@@ -84,13 +81,3 @@ def _check_parts(config: Config, built: Sequence[Any]) -> None:
                 f"interactions for eval_args ({config['eval_args']}), or filters "
                 f"(user_inter_num_interval, val_interval …) leave too few"
             )
-
-
-def _log(config: Config) -> None:
-    for title, keys in (
-        ("Training", ("train_level", "train_batch_size", "train_neg_sample_args")),
-        ("Evaluation", ("eval_batch_size", "eval_memory_mib", "eval_args")),
-    ):
-        pairs = [(set_color(k, "cyan"), set_color(f"[{config[k]}]", "yellow")) for k in keys]
-        text = " ".join(f"{key} = {value}" for key, value in pairs)
-        getLogger().info(set_color(f"[{title}]: ", "pink") + text)
