@@ -43,9 +43,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     """Reads ``item.values`` as the field of that name, and prints no method."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, Mapping) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
+        return self.getitem(obj, attribute)
 
 
 def _refuse_method(value: Any) -> Any:
