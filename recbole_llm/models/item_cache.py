@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from torch import Tensor
@@ -13,20 +13,19 @@ class ItemCache:
 
     training: bool
     n_items: int
-    _cached_items: Tensor | None = None
+    _cached_items: Mapping[str, Tensor] = {}
 
-    def cached_items(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Vectors of all items [n, D], which `compute` gives; kept while in eval mode."""
+    def cached_items(self, compute: Callable[[], Tensor], name: str = "items") -> Tensor:
+        """What `compute` gives, such as vectors of all items [n, D]; kept by name in eval mode."""
         if self.training:
             return compute()
-        if self._cached_items is None:
-            # Detached: a parameter assigned here would be registered as one of the model.
-            self._cached_items = compute().detach()
-        return self._cached_items
+        if name not in self._cached_items:
+            self._cached_items = {**self._cached_items, name: compute().detach()}
+        return self._cached_items[name]
 
     def forget_cached_items(self) -> None:
         """Have the vectors computed anew: something that they depend on has changed."""
-        self._cached_items = None
+        self._cached_items = {}
 
     def items_added(self, count: int) -> None:
         """Count items that came after training; to be called once the model has their vectors."""

@@ -26,9 +26,10 @@ from recbole_llm.models.alpharec.query import mix_with_similarity, query_from_ne
 from recbole_llm.models.alpharec.settings import AlphaRecSettings
 from recbole_llm.models.alpharec.sparse import pair_scores, weighted_sums
 from recbole_llm.models.alpharec.text_map import LinearMap, MLPMap
+from recbole_llm.models.item_cache import ItemCache
 
 
-class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
+class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc]
     """Sheng et al., "Language Representations Can be What Recommenders Need", ICLR 2025.
 
     No vector is learned for any user or item, only the map f of text vectors (sections 3.1-3.3):
@@ -66,8 +67,6 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
             )
         self.query_neighbors = settings.query_neighbors
         self.query_share = settings.query_text_share
-        self._cache: dict[str, Tensor] = {}  # what eval mode has computed, from these weights:
-        self._cached_version: tuple[int, ...] = ()
         self.set_interactions(*training_interactions(dataset))
 
     def set_interactions(self, users: np.ndarray, items: np.ndarray) -> None:
@@ -78,12 +77,12 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
         """
         graph = InteractionGraph(users, items, self.n_users, self.n_items, self.n_layers)
         self.graph = graph.to(self.text.weight.device)
-        self._cache = {}
+        self.forget_cached_items()
 
     def add_items(self, text: Tensor) -> None:
         """Take items after training, as nodes without edges: see `TextItemModel`."""
         self.text.append(text)
-        self.n_items += len(text)
+        self.items_added(len(text))
         self.set_interactions(*self.graph.pairs())
 
     def forward(self) -> tuple[Tensor, Tensor]:
@@ -141,23 +140,11 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
 
     def _normalized(self) -> tuple[Tensor, Tensor]:
         """Unit vectors [N, D] and [n, D], kept while the model stays in eval mode."""
-        cache = self._kept()
-        if "users" not in cache:
-            users, items = self.forward()
-            cache["users"], cache["items"] = F.normalize(users, dim=1), F.normalize(items, dim=1)
-        return cache["users"], cache["items"]
-
-    def train(self, mode: bool = True) -> AlphaRec:
-        self._cache = {}  # fused optimizers change weights without counting versions
-        super().train(mode)
-        return self
-
-    def _kept(self) -> dict[str, Tensor]:
-        """The vectors that were computed in eval mode from the present weights."""
-        version = tuple(p._version for p in self.text_map.parameters())
-        if self.training or version != self._cached_version:
-            self._cache, self._cached_version = {}, version
-        return self._cache
+        nodes = self.cached_items(
+            lambda: F.normalize(self.text_map.on_graph(self.text.weight, self.graph), dim=1),
+            "nodes",
+        )
+        return nodes[: self.n_users], nodes[self.n_users :]
 
     @torch.no_grad()
     def score_users(
@@ -220,14 +207,13 @@ class AlphaRec(FactorModel, GeneralRecommender):  # type: ignore[misc]
 
     def _item_layers(self) -> Tensor:
         """Sum of the items' vectors over layers 0 … K - 1, [n, D]; kept in eval mode."""
-        cache = self._kept()
-        if "layers" in cache:
-            return cache["layers"]
+        return self.cached_items(self._sum_layers, "layers")
+
+    def _sum_layers(self) -> Tensor:
         text = self.text.weight
         users = self.text_map(self.graph.user_means(text))
         layer = torch.cat([users, self.text_map(text)])
         total = torch.zeros_like(layer)
         for _ in range(self.n_layers):
             total, layer = total + layer, self.graph.step(layer)
-        cache["layers"] = total[self.n_users :]
-        return cache["layers"]
+        return total[self.n_users :]

@@ -197,16 +197,21 @@ def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
     assert torch.isfinite(query_from_nearest_texts(query, texts, 99)).all()
 
 
-def test_cached_vectors_follow_the_weights() -> None:
+@torch.no_grad()
+@pytest.mark.parametrize("part", ["text_map", None], ids=["the map, as zero-shot does", "all"])
+def test_cached_vectors_follow_the_weights(part: str | None) -> None:
     _, model, _ = _make()
-    model.eval()
-    before = model._normalized()[1]
-    assert model._normalized()[1] is before
-    with torch.no_grad():
-        model.text_map.out.weight.mul_(-0.5).add_(0.1)
-    assert not torch.equal(model._normalized()[1], before)
-    model.text_map.load_state_dict({k: v + 1 for k, v in model.text_map.state_dict().items()})
-    torch.testing.assert_close(model._normalized()[1], F.normalize(model()[1], dim=1))
+    before, layers = model.ranked_vectors(), model._item_layers()
+    assert model.ranked_vectors().data_ptr() == before.data_ptr()
+    assert model._item_layers() is layers
+    loaded = getattr(model, part) if part else model
+    loaded.load_state_dict({k: 1 - v for k, v in loaded.state_dict().items()})
+    if part:
+        model.eval()
+    assert not torch.equal(model.ranked_vectors(), before)
+    torch.testing.assert_close(model.ranked_vectors(), F.normalize(model()[1], dim=1))
+    torch.testing.assert_close(model._item_layers(), model._sum_layers())
+    assert not torch.equal(model._item_layers(), layers)
 
 
 @pytest.mark.parametrize("fused", [False, True])
