@@ -27,14 +27,7 @@ from recbole_llm.evaluation.beyond import run_reads
 from recbole_llm.features.tables.checkpointed import check_features
 from recbole_llm.offline.run import PreparedData
 from recbole_llm.report import Report
-from recbole_llm.steps import (
-    build_model,
-    build_trainer,
-    load_data,
-    log_flops,
-    progress_shown,
-    start,
-)
+from recbole_llm.steps import build_model, build_trainer, load_data, progress_shown, start
 from recbole_llm.trainers.resume import resumable
 from recbole_llm.trainers.resume_point import load_run
 
@@ -86,8 +79,6 @@ def run_recbole_llm(
     logger.info(data.dataset)
     network = build_model(config, data.train_dataset)
     logger.info(network)
-    if config["log_flops"]:
-        log_flops(config, network, data.dataset)
     trainer = build_trainer(config, network)
     report.begin(data, trainer)
     if config["resume"] is not None:

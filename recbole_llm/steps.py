@@ -8,9 +8,8 @@ from logging import getLogger
 from typing import Any
 
 from recbole.data.dataset import Dataset
-from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType, get_flops, init_seed, set_color
+from recbole.utils import init_seed
 
 from recbole_llm.core.checkpoints.starts import check_start_numbers
 from recbole_llm.core.checkpoints.tokens import Vocabulary
@@ -77,19 +76,6 @@ def progress_shown(config: Config, trainer: Any) -> Iterator[bool]:
     trainer.progress.shown = shows_progress(config) and not bars
     with closing(trainer.tensorboard):  # whose thread lives on otherwise, one for each run
         yield bars
-
-
-def log_flops(config: Config, model: AbstractRecommender, dataset: Dataset) -> None:
-    """RecBole's count of the operations of one prediction; some of its models cannot predict, and
-    of decision trees it counts none."""
-    if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
-        return
-    transform = construct_transform(config)
-    try:
-        flops = get_flops(model, dataset, config["device"], getLogger(), transform)
-    except (AssertionError, NotImplementedError) as error:
-        flops = f"not counted ({type(error).__name__} in {config['model']}.predict)"
-    getLogger().info(set_color("FLOPs", "blue") + f": {flops}")
 
 
 def start(config: Config, trains: bool = False) -> None:

@@ -244,7 +244,7 @@ def test_offline_work_reads_the_data_set_as_plugins_prepared_it(asked: list[str]
 def test_a_run_encodes_what_is_missing() -> None:
     """Through the same function as ``prepare``."""
     argv = ["--model=PAD", "--dataset=tiny", "--encoder=hash", "--epochs=1", *CACHE]
-    assert run_main([*argv, "--log_flops=False", "--show_progress=False"]) == 0
+    assert run_main([*argv, "--show_progress=False"]) == 0
     output = CliRunner().invoke(main, ["prepare", *argv]).output
     assert "encode: there already (60 texts)" in output
 

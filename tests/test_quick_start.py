@@ -27,7 +27,7 @@ from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.steps import build_model, load_data
 
 pytestmark = pytest.mark.usefixtures("tiny")
-QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
+QUIET = {"epochs": 1, "show_progress": False, "data_path": "dataset"}
 
 
 def run(model: str = "BPR", dataset: str = "tiny", **config: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_recboles_own_calls_give_a_sequential_model_the_numbers_of_a_run(
     tiny: dict[str, Any],
 ) -> None:
     names = of_recboles_own_calls("PAD", tiny)
-    keys = {**tiny, "train_level": "prefix", "show_progress": False, "log_flops": False}
+    keys = {**tiny, "train_level": "prefix", "show_progress": False}
     result = recbole_llm.run_recbole_llm("PAD", "tiny", config_dict=keys)
     assert names["trainer"].best_valid_result == result["best_valid_result"]
     assert names["trainer"].evaluate(names["test_data"]) == result["test_result"]
@@ -85,7 +85,7 @@ def test_running_and_loading_from_python(tiny: dict[str, Any]) -> None:
 
 def test_recboles_hyperparameter_search(tiny: dict[str, Any]) -> None:
     pytest.importorskip("hyperopt")
-    mine = {**tiny, "model": "BPR", "dataset": "tiny", "log_flops": False}
+    mine = {**tiny, "model": "BPR", "dataset": "tiny"}
     Path("mine.yaml").write_text(yaml.safe_dump(mine))
     code = block("HyperTuning")
     assert "max_evals=20" in code

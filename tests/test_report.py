@@ -28,7 +28,7 @@ from recbole_llm.data.rows.sizes import count_rows, data_line
 from recbole_llm.evaluation.protocol import describe_repeats
 from recbole_llm.features.tables.align import align
 from recbole_llm.features.tables.table import EmbeddingTable
-from recbole_llm.quick_start import build_model, build_trainer, load_data, log_flops, start
+from recbole_llm.quick_start import build_model, build_trainer, load_data, start
 
 pytestmark = pytest.mark.usefixtures("own_logging", "tiny")
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked"
@@ -84,9 +84,8 @@ def test_decision_trees_have_recboles_defaults_and_no_parameters(
     own = report.Report(config)
     network = build_model(config, data.train_dataset)
     own.begin(data, build_trainer(config, network))
-    log_flops(config, network, data.dataset)
     written = Path(log_file() or "").read_text(encoding="utf-8")
-    assert f"{model}: trees" in written and "FLOPs" not in written
+    assert f"{model}: trees" in written
     assert own.parameters is None and f"{model}: trees, trained on" in capsys.readouterr().out
     assert not list(report.suggest_next_step(data.dataset, {"checkpoint": "saved/trees.pth"}))
     assert trusted_settings(plain_config(config), "trees.pth")[params] == config[params]

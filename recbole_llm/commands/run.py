@@ -16,7 +16,7 @@ Train a model and test it.
   --config_files="a.yaml b.yaml"  files of keys: later ones override earlier ones, --key=value all
   --plugins=mine.py               models of your own, from a file (docs/plugins.md)
   --output=result.json            file for the result, with settings, versions and times
-  --verbose                       show all that RecBole prints
+  --verbose                       show what RecBole prints
   --debug                         show the traceback of an error
 """
 _MODELS = "recbole-llm models lists the models; run --model=NAME --help lists the keys of one."

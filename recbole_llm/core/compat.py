@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from logging import Logger, getLogger
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,6 @@ _curves: str | None = None  # folder of the present run's
 def apply() -> None:
     """Make RecBole 1.2.0 and 1.2.1 work with today's NumPy, SciPy and torch."""
     _set_numpy_names()
-    _provide_distutils()
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
@@ -67,13 +65,6 @@ def _set_numpy_names() -> None:
     for name, dtype in _NUMPY_NAMES.items():
         if name not in np.__dict__:
             setattr(np, name, dtype)
-
-
-def _provide_distutils() -> None:
-    # thop, with which RecBole counts FLOPs, imports distutils, which Python 3.12 dropped and
-    # setuptools brings. Goes with thop.
-    if find_spec("distutils") is None:
-        import_module("setuptools")
 
 
 def _restore_dok_update() -> None:

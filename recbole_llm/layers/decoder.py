@@ -242,7 +242,7 @@ def adapter_settings(rank: int) -> Any:
 
 
 def _add_adapters(model: Any, rank: int) -> None:
-    """Add adapters without peft's wrapper, whose attributes, the model's, confuse FLOP counts."""
+    """Add adapters in place, without peft's wrapper."""
     settings = adapter_settings(rank)
     from peft import inject_adapter_in_model
 

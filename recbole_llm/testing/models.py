@@ -32,7 +32,7 @@ class ModelTests:
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """The configuration of the battery's runs."""
-        quiet = {"show_progress": False, "log_flops": False, "data_path": "dataset"}
+        quiet = {"show_progress": False, "data_path": "dataset"}
         small = {"epochs": 2, "MAX_ITEM_LIST_LENGTH": 10, "encoder": "hash", "topk": [10]}
         return {**quiet, **small, **self.config, **more}
 

@@ -86,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(options.emoji, Path(folder))
         for name, (dataset, keys) in RUNS.items():
-            settings = {"data_path": folder, "show_progress": False, "log_flops": False, **keys}
+            settings = {"data_path": folder, "show_progress": False, **keys}
             result = run_recbole_llm(
                 "Molar", dataset, config_dict=settings, argv=options.arguments, saved=False
             )

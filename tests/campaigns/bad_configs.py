@@ -30,7 +30,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 MODELS = ("PAD", "LLMESR", "AlphaRec", "SASRec", "GRU4Rec", "BERT4Rec", "LightGCN", "DIN", "DeepFM")
 QUIET = {
-    "show_progress": False, "log_flops": False, "encoder": "hash", "epochs": 1, "state": "error",
+    "show_progress": False, "encoder": "hash", "epochs": 1, "state": "error",
     "data_path": "dataset", "eval_memory_mib": 16,
 }  # fmt: skip
 # Keys whose numbers have no lower bound on purpose: a logit, and layers counted from the end.

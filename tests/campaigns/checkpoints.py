@@ -32,7 +32,7 @@ SECRET = "RECBOLE_LLM_TEST_SECRET"
 SERVER = socket.create_server(("127.0.0.1", 0))  # of the attacker
 PORT = SERVER.getsockname()[1]
 KEYS = {
-    "show_progress": False, "log_flops": False, "data_path": "dataset", "encoder": "hash",
+    "show_progress": False, "data_path": "dataset", "encoder": "hash",
     "epochs": 1, "hidden_size": 8, "n_layers": 1, "n_heads": 1, "MAX_ITEM_LIST_LENGTH": 8,
     "state": "error",
 }  # fmt: skip

@@ -29,7 +29,7 @@ LOG = "epochs.log"  # of the processes that trained in a folder, one after the o
 Work = Callable[[], None]
 SMALL = {
     "data_path": "../dataset", "encoder": "hash", "epochs": 4, "stopping_step": 10,
-    "train_batch_size": 64, "log_flops": False, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10,
+    "train_batch_size": 64, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10,
 }  # fmt: skip
 RANKING = {"metrics": ["NDCG"], "valid_metric": "NDCG@10"}
 TEXT = {**RANKING, "hidden_size": 8, "inner_size": 8}

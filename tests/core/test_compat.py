@@ -169,3 +169,12 @@ def test_recboles_quick_start_is_imported_after_a_model_of_ours() -> None:
     pytest.importorskip("ray", exc_type=ImportError)
     code = "import recbole_llm; recbole_llm.get_model('BPR'); import recbole.quick_start"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_recbole_is_mended_without_setuptools() -> None:
+    """Which newer Pythons' environments lack, and with it distutils."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(['setuptools', 'distutils']);"
+        "from recbole_llm.core import compat; compat.apply(); import recbole.trainer"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

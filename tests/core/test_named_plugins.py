@@ -157,7 +157,7 @@ def test_a_stage_of_the_plugin_is_found(tiny: Path) -> None:
 def test_a_checkpoint_loads_with_the_plugin(
     tiny: Path, as_new: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = {"epochs": 1, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "log_flops": False}
+    keys = {"epochs": 1, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10}
     result = run_recbole_llm("Own", "tiny", config_dict={"plugins": ["mine.py"], **keys})
     file, plugins = result["checkpoint"], {"plugins": ["mine.py"]}
     as_new()

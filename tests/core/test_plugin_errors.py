@@ -21,7 +21,7 @@ from recbole_llm.core.plugins.registry import ModelSpec
 
 pytestmark = pytest.mark.usefixtures("tiny")
 ROOT = Path(__file__).parents[2]
-BPR = ("--model=BPR", "--dataset=tiny", "--epochs=1", "--log_flops=False", "--show_progress=False")
+BPR = ("--model=BPR", "--dataset=tiny", "--epochs=1", "--show_progress=False")
 HOOK = "from recbole_llm import hookimpl\n@hookimpl\n"
 Register = Callable[[str, str], None]
 

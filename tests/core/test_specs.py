@@ -21,7 +21,7 @@ from recbole_llm.offline.run import stages_of
 from recbole_llm.trainers.stock import get_trainer, trainer_of
 
 MODELS = ("SASRec", "PAD", "LLMCF", "AlphaRec", "BPR", "S3Rec", "BERT4Rec")
-QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
+QUIET = {"epochs": 1, "show_progress": False, "data_path": "dataset"}
 
 
 def mine(model: str) -> type[Any]:

@@ -66,7 +66,7 @@ def test_they_are_metrics_of_any_run_and_of_its_users() -> None:
     settings = {
         "metrics": ["NDCG", "Novelty", "Serendipity", "Diversity"], "valid_metric": "NDCG@5",
         "topk": [5], "encoder": "hash", "epochs": 1, "user_metrics": "users.npz",
-        "show_progress": False, "log_flops": False,
+        "show_progress": False,
     }  # fmt: skip
     result = run_recbole_llm("BPR", "tiny", config_dict=settings)["test_result"]
     assert 0 < result["diversity@5"] < 2 and result["novelty@5"] > 3
@@ -82,7 +82,6 @@ def test_metrics_of_the_catalogue_are_those_of_knowledge_models_too() -> None:
     settings = {
         "metrics": ["ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage"],
         "valid_metric": "ItemCoverage@5", "topk": [5], "epochs": 1, "show_progress": False,
-        "log_flops": False,
     }  # fmt: skip
     result = run_recbole_llm("CKE", "tiny", config_dict=settings)["test_result"]
     assert 0 < result["itemcoverage@5"] <= 1 and 0 < result["giniindex@5"] < 1

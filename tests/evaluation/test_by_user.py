@@ -18,7 +18,7 @@ from recbole_llm.evaluation.by_user import (
 )
 from recbole_llm.tasks.compare.significance import paired_differences
 
-QUICK = {"epochs": 1, "show_progress": False, "log_flops": False, "metric_decimal_place": 12}
+QUICK = {"epochs": 1, "show_progress": False, "metric_decimal_place": 12}
 
 
 def test_shares_of_users_with_one_row_are_the_rows() -> None:

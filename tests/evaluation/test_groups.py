@@ -301,7 +301,7 @@ def test_runs_report_groups(model: str) -> None:
     """BPR is split at random, with several test items a user; SASRec leaves one out."""
     write_tiny_dataset("dataset")
     quiet = {
-        "epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset",
+        "epochs": 1, "show_progress": False, "data_path": "dataset",
         "MAX_ITEM_LIST_LENGTH": 10,
     }  # fmt: skip
     plain = run_recbole_llm(model, "tiny", config_dict=quiet, saved=False)

@@ -207,7 +207,7 @@ def test_gauc_is_of_values_beside_auc_and_of_rankings_else() -> None:
 
 
 RUN = {
-    "epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset",
+    "epochs": 1, "show_progress": False, "data_path": "dataset",
     "MAX_ITEM_LIST_LENGTH": 10, "metrics": ["AUC", "LogLoss", "GAUC"],
 }  # fmt: skip
 LABELED = {
@@ -242,7 +242,7 @@ def test_labels_on_one_part_and_sampled_candidates_on_the_other(
     args = {"split": {"RS": [8, 1, 1]}, "mode": dict(zip(("valid", "test"), modes))}
     keys = {
         "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": args, "threshold": {"rating": 3},
-        "train_neg_sample_args": None, "epochs": 1, "show_progress": False, "log_flops": False,
+        "train_neg_sample_args": None, "epochs": 1, "show_progress": False,
     }  # fmt: skip
     assert run_recbole_llm("DeepFM", "tiny", config_dict=keys)["test_result"]["auc"] > 0
     parts = load_data(Config("DeepFM", "tiny", config_dict=keys))[-2:]

@@ -217,7 +217,7 @@ def test_a_trained_model_loads_without_the_vectors() -> None:
     tokens = [f"i{i}" for i in range(60)]
     np.savez("vectors.npz", tokens=tokens, vectors=np.random.default_rng(0).random((60, 8)))
     config = {"data_path": "dataset", "encoder": "precomputed", "embedding_path": "vectors.npz"}
-    config |= {"item_init": "llm", "epochs": 1, "show_progress": False, "log_flops": False}
+    config |= {"item_init": "llm", "epochs": 1, "show_progress": False}
     result = run_recbole_llm("BPR", "tiny", config_dict=config)
     Path("vectors.npz").unlink()
     model = load_data_and_model(result["checkpoint"])[1]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.general_recommender import BPR
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.core.errors import TREES
@@ -39,7 +38,6 @@ NEEDS |= {"KSR": "entity embeddings", "GRU4RecKG": "entity embeddings"}
 def settings(model: str) -> dict[str, Any]:
     base = {
         "epochs": 1, "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "data_path": "dataset",
-        "log_flops": False,
     }  # fmt: skip
     module = recbole_models()[model]
     if "context_aware" in module or model in ("DIN", "DIEN"):
@@ -132,21 +130,6 @@ def test_groups_and_counts_of_items_are_known_in_a_pretraining_stage() -> None:
     changes = {"metrics": ["MRR", "ItemCoverage"], "eval_groups": ["items"]}
     result = run_recbole_llm("RaCT", "tiny", config_dict={**settings("RaCT"), **changes})
     assert {"itemcoverage@10", "users (head items)"} <= set(result["test_result"])
-
-
-def test_a_model_whose_flops_cannot_be_counted_runs(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as SASRecCPR of RecBole 1.2.1, which ranks all items and cannot score one."""
-
-    def predict(self: BPR, interaction: Interaction) -> torch.Tensor:
-        raise NotImplementedError
-
-    monkeypatch.setattr(BPR, "predict", predict)
-    write_tiny_dataset("dataset")
-    with caplog.at_level("INFO"):
-        run_recbole_llm("BPR", "tiny", config_dict={**settings("BPR"), "log_flops": True})
-    assert "not counted (NotImplementedError in BPR.predict)" in caplog.text
 
 
 def test_a_checkpoint_loads_with_weights_only(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from recbole_llm import testing
 from recbole_llm.core.config import Config
 from recbole_llm.steps import build_model, load_data
 
-QUIET = {"show_progress": False, "log_flops": False, "encoder": "hash", "loss_type": "CE"}
+QUIET = {"show_progress": False, "encoder": "hash", "loss_type": "CE"}
 KEYS = {
     "PAD": ("score_std", {}),
     "SASRec": ("item_init_score_std", {"item_init": "llm", "item_init_std": 0.3}),

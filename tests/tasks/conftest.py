@@ -21,7 +21,7 @@ _OWN_KEYS: dict[str, dict[str, Any]] = {
 def quiet_keys() -> dict[str, Any]:
     """Keys of a short training without output."""
     return {
-        "data_path": "dataset", "epochs": 1, "show_progress": False, "log_flops": False,
+        "data_path": "dataset", "epochs": 1, "show_progress": False,
         "encoder": "hash", "MAX_ITEM_LIST_LENGTH": 8, "embedding_cache_dir": "cache",
     }  # fmt: skip
 

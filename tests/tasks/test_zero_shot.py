@@ -24,7 +24,6 @@ from recbole_llm.trainers.mixed import MixedBatch, MixedLoader, MixedModel, Mixe
 
 QUIET = {
     "show_progress": False,
-    "log_flops": False,
     "data_path": "dataset",
     "encoder": "hash",
     "epochs": 2,

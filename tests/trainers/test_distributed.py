@@ -18,7 +18,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 CHILD = Path(__file__).parent / "processes.py"
 QUIET = {
-    "data_path": "dataset", "epochs": 2, "train_batch_size": 63, "log_flops": False,
+    "data_path": "dataset", "epochs": 2, "train_batch_size": 63,
     "show_progress": False, "encoder": "hash", "metric_decimal_place": 12,
     "MAX_ITEM_LIST_LENGTH": 10,
     "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "dropout_prob": 0.0,

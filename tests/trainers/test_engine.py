@@ -233,14 +233,14 @@ def test_the_keys_are_recboles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_model_that_knows_one_precision_alone_is_named() -> None:
     write_tiny_dataset("dataset")
-    keys = {"enable_amp": True, "epochs": 1, "show_progress": False, "log_flops": False}
+    keys = {"enable_amp": True, "epochs": 1, "show_progress": False}
     with pytest.raises(ValueError, match=r"^enable_amp: NGCF does not train in mixed precision \("):
         run_recbole_llm("NGCF", "tiny", config_dict=keys, saved=False)
 
 
 def test_a_batch_of_one_row_is_named_where_it_is_normalized() -> None:
     write_tiny_dataset("dataset")
-    keys = {"epochs": 1, "show_progress": False, "log_flops": False, "threshold": {"rating": 3},
+    keys = {"epochs": 1, "show_progress": False, "threshold": {"rating": 3},
             "eval_args": {"mode": "labeled"}, "train_neg_sample_args": None, "metrics": ["AUC"],
             "valid_metric": "AUC", "train_batch_size": 1}  # fmt: skip
     with pytest.raises(ValueError, match="^train_batch_size: a batch of 1, or the last one, has a"):
@@ -258,7 +258,6 @@ def test_a_validation_without_a_value_is_named(metric: str) -> None:
         "metrics": ["AUC", "GAUC"],
         "valid_metric": metric,
         "show_progress": False,
-        "log_flops": False,
     }
     with pytest.raises(ValueError, match=f"^valid_metric: {metric} has no value on validation"):
         run_recbole_llm("LR", "tiny", config_dict=keys)

@@ -17,7 +17,7 @@ from recbole_llm.trainers.optimizers import TableAndRest, sparse_table
 
 SAMPLED = {"distribution": "uniform", "sample_num": 3}
 RUN = {
-    "data_path": "dataset", "epochs": 2, "train_batch_size": 32, "log_flops": False,
+    "data_path": "dataset", "epochs": 2, "train_batch_size": 32,
     "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "hidden_dropout_prob": 0.0,
     "attn_dropout_prob": 0.0, "loss_type": "SSM", "train_neg_sample_args": SAMPLED,
 }  # fmt: skip

@@ -35,7 +35,6 @@ QUIET = {
     "train_batch_size": 128,
     "metrics": ["NDCG"],
     "valid_metric": "NDCG@10",
-    "log_flops": False,
     "show_progress": False,
 }
 SetStop = Callable[[int | None], None]

@@ -14,7 +14,7 @@ from recbole_llm.core.config import Config
 
 pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {
-    "epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset",
+    "epochs": 1, "show_progress": False, "data_path": "dataset",
     "MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8, "n_layers": 1,
 }  # fmt: skip
 PRETRAIN = {**QUIET, "item_attribute": "genre", "pretrain_epochs": 1}

@@ -26,7 +26,7 @@ from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer
 
 pytestmark = pytest.mark.usefixtures("tiny")
-QUIET = {"epochs": 1, "show_progress": False, "log_flops": False, "data_path": "dataset"}
+QUIET = {"epochs": 1, "show_progress": False, "data_path": "dataset"}
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ get_plugins().register(testing, testing.__name__)
 rank, said = int(os.environ["RANK"]), []
 own = {
     "data_path": "dataset", "dataset": "tiny", "epochs": 1, "show_progress": False,
-    "hidden_size": 8, "inner_size": 8, "encoder": "hash", "log_flops": False,
+    "hidden_size": 8, "inner_size": 8, "encoder": "hash",
     "embedding_cache_dir": "cache",
 }
 """

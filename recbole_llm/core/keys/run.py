@@ -43,7 +43,7 @@ class RunSettings(Settings):
     item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,
     which models of sequences cannot take. None: as the model's type does."""
     verbose: NoEffectOnResults[Flag] = False
-    """Whether the screen shows everything that RecBole prints, as the log file always does; else a
+    """Whether the screen shows what RecBole prints, as the log file always does; else a
     run's data, model, protocol, progress and result."""
     output: Local[NoEffectOnResults[Text | None]] = None
     """JSON file of the result: metrics, best epoch, settings that differ from the defaults, data,
@@ -51,8 +51,6 @@ class RunSettings(Settings):
     user_metrics: Local[NoEffectOnResults[Text | None]] = None
     """File (.npz) of the test metrics of each user, whose means are the run's, with the best items
     of a few users: what recbole-llm compare reads."""
-    log_flops: NoEffectOnResults[Flag] = True
-    """Whether to count and log the FLOPs of a prediction, as RecBole does."""
     detect_anomaly: NoEffectOnResults[Flag] = False
     """Whether autograd's anomaly detection is on while training (about 1.6 times slower)."""
     resume: Local[NoEffectOnResults[Text | None]] = None

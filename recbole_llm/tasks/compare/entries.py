@@ -159,7 +159,7 @@ def check_comparable(entry: Entry) -> None:
 
 def run_arguments(entry: Entry) -> list[str]:
     """Arguments of a run that nobody watches."""
-    return [*file_arguments(entry.files), *entry.argv, "--show_progress=False", "--log_flops=False"]
+    return [*file_arguments(entry.files), *entry.argv, "--show_progress=False"]
 
 
 def file_arguments(files: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ SEQUENCES = Interaction(
 )
 TINY = {
     "encoder": "hash", "data_path": "dataset", "epochs": 2, "show_progress": False,
-    "log_flops": False, "MAX_ITEM_LIST_LENGTH": 10,
+    "MAX_ITEM_LIST_LENGTH": 10,
 }  # fmt: skip
 
 

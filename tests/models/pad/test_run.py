@@ -35,7 +35,6 @@ SMALL = {
     "train_batch_size": 256,
     "metrics": ["NDCG"],
     "valid_metric": "NDCG@10",
-    "log_flops": False,
     "show_progress": False,
 }
 

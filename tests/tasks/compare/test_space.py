@@ -23,7 +23,7 @@ def space(model: str) -> dict[str, Any]:
 
 
 def trained(model: str, key: str, value: Any) -> None:
-    keys = {"epochs": 1, "show_progress": False, "log_flops": False, "cor_batch_size": 10}
+    keys = {"epochs": 1, "show_progress": False, "cor_batch_size": 10}
     changes = {**keys, "data_path": "dataset", "train_batch_size": 128, key: value}
     run_recbole_llm(model, "tiny", saved=False, config_dict=changes)
 

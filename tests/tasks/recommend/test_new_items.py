@@ -17,7 +17,7 @@ from recbole_llm.tasks.recommend import Recommender, recommend
 
 pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {
-    "show_progress": False, "log_flops": False, "data_path": "dataset", "encoder": "hash",
+    "show_progress": False, "data_path": "dataset", "encoder": "hash",
     "epochs": 1, "MAX_ITEM_LIST_LENGTH": 8, "embedding_size": 8, "hidden_size": 8, "n_layers": 1,
     "n_heads": 1,
     "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"},

@@ -27,7 +27,6 @@ from recbole_llm.tasks.recommend import Recommender, recommend
 pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {
     "show_progress": False,
-    "log_flops": False,
     "data_path": "dataset",
     "encoder": "hash",
     "MAX_ITEM_LIST_LENGTH": 8,
