@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
-from recbole_llm.core.errors import one_line, optional_imports
+from recbole_llm.core.errors import optional_imports
 from recbole_llm.core.files import (
     OTHER_FOLDER,
     files_moved_together,
@@ -81,7 +80,6 @@ def export(
         with torch.no_grad():
             encoder = export_encoder(model, longest)
         say_meanwhile(f"writing {folder}")
-        old_model = _describe_old_model(folder)
         with torch.no_grad(), files_moved_together(folder, FILES.settings, OTHER_FOLDER) as part:
             write_file(part / FILES.encoder, encoder)
             write_items(part, source, get_ranked_vectors(model))
@@ -94,7 +92,7 @@ def export(
             worst = measure_disagreement(part, model, examples, longest)
     if not histories:
         (folder / FILES.users).unlink(missing_ok=True)  # another model's
-    return list(_summarize(folder, source, worst, histories, old_model))
+    return list(_summarize(folder, source, worst, histories))
 
 
 def _check_folder_is_free(folder: Path) -> None:
@@ -108,18 +106,6 @@ def _check_folder_is_free(folder: Path) -> None:
         )
 
 
-def _describe_old_model(folder: Path) -> str | None:
-    """Describe the model that the folder holds already, if any."""
-    file = folder / FILES.settings
-    if not file.is_file():
-        return None
-    try:
-        old = json.loads(file.read_bytes())
-        return one_line(f"{old['model']}, trained on {old['dataset']}, of {old['exported']}")
-    except (ValueError, KeyError, TypeError):
-        return "what was there before"
-
-
 def _check_class_is_exportable(checkpoint: str | Path, config_dict: Mapping[str, Any]) -> None:
     """Refuse a model whose class cannot be exported, before data and decoders are loaded."""
     name = str(load_checkpoint(checkpoint)["config"].get("model"))
@@ -127,13 +113,9 @@ def _check_class_is_exportable(checkpoint: str | Path, config_dict: Mapping[str,
     check_exportable(name, model if isinstance(model, type) else get_model(name))
 
 
-def _summarize(
-    folder: Path, source: Recommender, worst: float, histories: bool, old_model: str | None
-) -> Iterator[str]:
+def _summarize(folder: Path, source: Recommender, worst: float, histories: bool) -> Iterator[str]:
     files = ", ".join(sorted(name for name in (README_FILE, *FILES) if (folder / name).exists()))
     yield f"{source.name} with {plural(len(source.item_tokens) - 1, 'item')} in {folder}/: {files}"
-    if old_model is not None:
-        yield f"replaced {old_model}"
     yield f"checked: user states are those of the checkpoint up to {worst:.0e}"
     option, tokens = ("users", source.user_tokens) if histories else ("items", source.item_tokens)
     example = f"--{option}={quoted(str(tokens[1]))}"

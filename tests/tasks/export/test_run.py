@@ -132,16 +132,6 @@ def test_a_folder_of_other_files_is_refused(name: str) -> None:
     assert [file.read_text() for file in Path(f"p-{name}").iterdir()] == ["mine"]
 
 
-def test_a_replaced_model_is_named(checkpoints: dict[str, str]) -> None:
-    assert not [
-        line for line in recbole_llm.export(checkpoints["AlphaRec"], "r") if "replaced" in line
-    ]
-    lines = recbole_llm.export(checkpoints["SASRec"], "r")
-    assert lines[1].startswith("replaced AlphaRec, trained on tiny, of 2")
-    Path("r/settings.json").write_text("{}")
-    assert "replaced what was there before" in recbole_llm.export(checkpoints["AlphaRec"], "r")
-
-
 def test_half_written_and_hidden_files_do_not_block_an_export() -> None:
     Path("h").mkdir()
     Path("h/.gitkeep").touch()
