@@ -31,16 +31,6 @@ from recbole_llm.steps import build_model, build_trainer, load_data, progress_sh
 from recbole_llm.trainers.resume import resumable
 from recbole_llm.trainers.resume_point import load_run
 
-__all__ = [
-    "build_model",
-    "build_trainer",
-    "load_data",
-    "load_data_and_model",
-    "objective_function",
-    "run_recbole_llm",
-    "start",
-]
-
 
 @one_thread()
 @distributed.as_one_run()

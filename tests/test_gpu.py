@@ -10,7 +10,7 @@ import torch
 from recbole_llm import testing
 from recbole_llm.core.config import Config
 from recbole_llm.layers.losses import cross_entropy
-from recbole_llm.quick_start import build_model, build_trainer, load_data
+from recbole_llm.steps import build_model, build_trainer, load_data
 from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.trainers.phased import PhasedTrainer
 

@@ -18,7 +18,7 @@ import yaml
 import recbole_llm
 from recbole_llm import testing
 from recbole_llm.core.plugins import loading
-from recbole_llm.quick_start import build_trainer
+from recbole_llm.steps import build_trainer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

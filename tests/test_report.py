@@ -28,7 +28,7 @@ from recbole_llm.data.rows.sizes import count_rows, data_line
 from recbole_llm.evaluation.protocol import describe_repeats
 from recbole_llm.features.tables.align import align
 from recbole_llm.features.tables.table import EmbeddingTable
-from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+from recbole_llm.steps import build_model, build_trainer, load_data, start
 
 pytestmark = pytest.mark.usefixtures("own_logging", "tiny")
 LEAVE_ONE_OUT = "leave-one-out (each user's last two for valid and test), all 60 items ranked"

@@ -27,7 +27,7 @@ VARIANTS = {
 def child(variant: str, options: Any) -> dict[str, Any]:
     """Seconds a sample and MiB of a few training steps."""
     from recbole_llm.core.config import Config
-    from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+    from recbole_llm.steps import build_model, build_trainer, load_data, start
 
     kind, length = variant.split("-")
     keys = {

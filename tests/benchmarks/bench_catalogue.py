@@ -20,7 +20,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.loading.ranking_step import ranking_step, user_bytes
-from recbole_llm.quick_start import build_trainer
+from recbole_llm.steps import build_trainer
 
 VARIANTS = ("train-sparse", "train-dense", "rank-blocks", "rank-whole")
 ROWS, LENGTH, NEGATIVES, STEPS, USERS = 20, 50, 100, 12, 64  # 1,000 targets a step

@@ -22,7 +22,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.datasets.disk import column_folder
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.quick_start import build_model, build_trainer
+from recbole_llm.steps import build_model, build_trainer
 
 VARIANTS = ("prepare", "disk", "memory")
 SETTINGS: dict[str, Any] = {

@@ -54,7 +54,7 @@ def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
     from recbole_llm.core.runtime import configure_runtime
     from recbole_llm.data.create import create_dataset
     from recbole_llm.data.prepare import data_preparation
-    from recbole_llm.quick_start import build_trainer
+    from recbole_llm.steps import build_trainer
 
     config = _config(arguments)
     stock = variant == "stock"

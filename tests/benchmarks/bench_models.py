@@ -99,7 +99,7 @@ def train(arguments: Any) -> dict[str, Any]:
 
     from recbole_llm import Config
     from recbole_llm.core.runtime import configure_runtime
-    from recbole_llm.quick_start import build_model, build_trainer, load_data
+    from recbole_llm.steps import build_model, build_trainer, load_data
 
     argv = arguments.options.split()
     argv += [f"--dataset={arguments.dataset}", f"--epochs={arguments.epochs}"]

@@ -172,7 +172,7 @@ def _prepare_ours(arguments: argparse.Namespace, settings: dict[str, Any]) -> tu
 
     from recbole_llm import Config
     from recbole_llm.core.runtime import configure_runtime
-    from recbole_llm.quick_start import build_model, build_trainer, load_data
+    from recbole_llm.steps import build_model, build_trainer, load_data
 
     config = Config(arguments.model, arguments.dataset, config_dict=settings)
     configure_runtime(config)

@@ -30,7 +30,7 @@ from recbole_llm import testing
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins import loading
 from recbole_llm.data.create import create_dataset
-from recbole_llm.quick_start import load_data
+from recbole_llm.steps import load_data
 
 Rows = list[list[str]]  # a header and the records
 Tables = dict[str, Rows]

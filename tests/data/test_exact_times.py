@@ -18,7 +18,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.data.rows.training import training_interactions
-from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.steps import build_model, load_data
 from recbole_llm.tasks.recommend import recommend
 from recbole_llm.testing import write_tiny_dataset
 

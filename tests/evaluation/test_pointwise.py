@@ -22,7 +22,7 @@ from recbole_llm.core.processes import distributed
 from recbole_llm.evaluation.group_metrics import row_columns
 from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.pointwise import compute_gauc
-from recbole_llm.quick_start import load_data
+from recbole_llm.steps import load_data
 from recbole_llm.testing import write_tiny_dataset
 
 # User 1: the positive beats one of two negatives: AUC 1/2, 3 rows. User 2: 1, 2 rows. User 3 has

@@ -29,7 +29,7 @@ from recbole_llm.data.datasets.sequence import SequentialDataset
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.evaluation.ranking_blocks import BlockScores
-from recbole_llm.quick_start import build_trainer, load_data
+from recbole_llm.steps import build_trainer, load_data
 from recbole_llm.testing import write_tiny_dataset
 
 

@@ -28,7 +28,7 @@ from recbole_llm.evaluation.groups import Group
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.evaluation.ranking_blocks import BlockScores
 from recbole_llm.evaluation.ties import shuffled_ties
-from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+from recbole_llm.steps import build_model, build_trainer, load_data, start
 from recbole_llm.testing import write_tiny_dataset
 
 CONFIG = evaluation([*TOPK_METRICS, *ITEM_METRICS], topk=(1, 3, 5))

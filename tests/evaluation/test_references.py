@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from recbole_llm.core.config import Config
 from recbole_llm.data.rows.training import training_histories
 from recbole_llm.evaluation.references import TextReference, make_references
-from recbole_llm.quick_start import load_data
+from recbole_llm.steps import load_data
 from recbole_llm.testing import write_tiny_dataset
 
 

@@ -18,12 +18,8 @@ from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.features.item_init import fill_table, initialize_items, item_tables
 from recbole_llm.features.tables.reduce import pca
-from recbole_llm.quick_start import (
-    build_model,
-    load_data,
-    load_data_and_model,
-    run_recbole_llm,
-)
+from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
+from recbole_llm.steps import build_model, load_data
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def train_and_reload(model: str) -> None:
     if model == "S3Rec":  # its first stage pre-trains only
         return
     config, again, _, _, _, test_data = load_data_and_model(result["checkpoint"])
-    from recbole_llm.quick_start import build_trainer
+    from recbole_llm.steps import build_trainer
 
     trainer = build_trainer(config, again)
     saved = torch.load(result["checkpoint"], weights_only=True)["state_dict"]

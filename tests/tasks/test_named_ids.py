@@ -215,7 +215,7 @@ def test_damaged_tokens_of_a_checkpoint_are_named(stored: object) -> None:
 @pytest.mark.parametrize("call", ["evaluate", "resume"])
 def test_a_trainer_refuses_data_that_is_numbered_otherwise(call: str) -> None:
     from recbole_llm.core.config import Config
-    from recbole_llm.quick_start import build_model, build_trainer, load_data
+    from recbole_llm.steps import build_model, build_trainer, load_data
 
     checkpoint = trained("BPR")
     sort_rows(INTER, lambda row: row.split("\t")[1][::-1])

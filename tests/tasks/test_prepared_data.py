@@ -11,7 +11,7 @@ import pytest
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_plugins
 from recbole_llm.hookspecs import hookimpl
-from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.steps import build_model, load_data
 from recbole_llm.tasks.recommend import recommend
 
 pytestmark = pytest.mark.usefixtures("tiny")

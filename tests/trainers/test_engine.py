@@ -20,7 +20,8 @@ from recbole.utils import ModelType
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.core.processes import distributed, randomness
-from recbole_llm.quick_start import build_model, load_data, run_recbole_llm
+from recbole_llm.quick_start import run_recbole_llm
+from recbole_llm.steps import build_model, load_data
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers.trainer import Trainer
 

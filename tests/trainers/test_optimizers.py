@@ -11,7 +11,8 @@ from torch import nn
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.processes import distributed
-from recbole_llm.quick_start import build_model, build_trainer, load_data, run_recbole_llm
+from recbole_llm.quick_start import run_recbole_llm
+from recbole_llm.steps import build_model, build_trainer, load_data
 from recbole_llm.testing import write_tiny_dataset
 from recbole_llm.trainers.optimizers import TableAndRest, sparse_table
 

@@ -20,7 +20,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_model, get_registry, list_models
 from recbole_llm.core.plugins.registry import Registered
 from recbole_llm.core.plugins.stock import recbole_models
-from recbole_llm.quick_start import build_model, build_trainer, load_data, start
+from recbole_llm.steps import build_model, build_trainer, load_data, start
 from recbole_llm.trainers import replicas, stock
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.replicas import ReplicaTrainer
@@ -250,7 +250,7 @@ def test_a_decision_trees_checkpoint_is_plain_data() -> None:
     keys |= {"threshold": {"rating": 3}, "eval_groups": ["users"]}
     config = recbole_llm.Config("DeepFM", "tiny", config_dict=keys)
     trainer = Trees(config, Booster())
-    from recbole_llm.quick_start import load_data
+    from recbole_llm.steps import load_data
 
     _, train, valid, _ = load_data(config)
     trainer.fit(train, valid, verbose=False)

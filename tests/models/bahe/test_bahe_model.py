@@ -15,7 +15,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.models.bahe.model import BAHE, _small
 from recbole_llm.models.ctr import CTRRecommender, UserContext
-from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.steps import build_model, load_data
 from recbole_llm.tasks.recommend import Recommender
 from recbole_llm.testing import CTRModelTests, write_tiny_dataset
 

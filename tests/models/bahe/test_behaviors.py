@@ -10,7 +10,7 @@ import torch
 from made_decoder import write_decoder
 
 from recbole_llm import Config, load_data_and_model, run_recbole_llm
-from recbole_llm.quick_start import build_model, load_data
+from recbole_llm.steps import build_model, load_data
 from recbole_llm.testing import write_tiny_dataset
 
 QUIET: dict[str, Any] = {"data_path": "dataset", "show_progress": False, "decoder_model": "decoder"}

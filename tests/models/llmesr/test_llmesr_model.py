@@ -16,7 +16,7 @@ from recbole_llm.layers.packing import Layout
 from recbole_llm.models.llmesr.initial import initialize
 from recbole_llm.models.llmesr.layers import Adapter, DualView
 from recbole_llm.models.llmesr.settings import LLMESRSettings
-from recbole_llm.quick_start import build_trainer
+from recbole_llm.steps import build_trainer
 from recbole_llm.testing import SequentialModelTests
 
 ABLATIONS: dict[str, dict[str, Any]] = {

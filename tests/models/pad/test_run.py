@@ -15,13 +15,8 @@ from recbole_llm import get_trainer
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
 from recbole_llm.core.config import Config
 from recbole_llm.models.pad.settings import PHASES
-from recbole_llm.quick_start import (
-    build_model,
-    build_trainer,
-    load_data,
-    load_data_and_model,
-    run_recbole_llm,
-)
+from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
+from recbole_llm.steps import build_model, build_trainer, load_data
 
 pytestmark = pytest.mark.usefixtures("tiny")
 Log = Callable[[], str]

@@ -159,7 +159,7 @@ def test_rows_without_interactions_change_no_result(
 @pytest.mark.parametrize("model", ["PAD", "BPR", "CKE"])
 def test_the_item_file_as_catalogue(model: str) -> None:
     from recbole_llm.core.config import Config
-    from recbole_llm.quick_start import load_data
+    from recbole_llm.steps import load_data
 
     known = load_data(Config(model, "tiny", config_dict=QUIET))[0].field2id_token["item_id"]
     add_twins()

@@ -16,12 +16,8 @@ from recbole.data.interaction import Interaction
 from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.features.encoders.base import create_encoder
-from recbole_llm.quick_start import (
-    build_model,
-    load_data,
-    load_data_and_model,
-    run_recbole_llm,
-)
+from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
+from recbole_llm.steps import build_model, load_data
 from recbole_llm.tasks.recommend import Recommender, recommend
 
 pytestmark = pytest.mark.usefixtures("tiny")
