@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,35 @@ def test_texts_of_any_length_are_converted_and_read() -> None:
     long = "tea " * 50_000
     said("user,item\nu,a\n", items=f'item,title,text\na,"12"" record",{long}\n')
     assert column("item", "text") == [long.strip()]
+
+
+@pytest.mark.parametrize(
+    ("date", "form", "seconds"),
+    [
+        ("01/02/2024", "%d/%m/%Y", 0),
+        ("1.2.24", "%d.%m.%y", 0),
+        ("01-02-24 10:30", "%d-%m-%y %H:%M", 37800),
+        ("01/02/2024T10:30:15", "%d/%m/%YT%H:%M:%S", 37815),
+        ("01/02/2024, 10:30:15.5", "%d/%m/%Y, %H:%M:%S.%f", 37815.5),
+        ("01/02/2024 10:30:15,500", "%d/%m/%Y %H:%M:%S,%f", 37815.5),
+        ("01/02/2024 10:30 AM", "%d/%m/%Y %I:%M %p", 37800),
+        ("1/2/24 9:30:15 PM", "%d/%m/%y %I:%M:%S %p", 77415),
+        ("01/02/2024 12:30am", "%d/%m/%Y %I:%M%p", 1800),
+        ("1:30 pm 01/02/2024", "%I:%M %p %d/%m/%Y", 48600),
+        ("01/02/2024 10:30 +01:00", "%d/%m/%Y %H:%M %z", 34200),
+        ("Thursday, 01.02.2024 um 10:30", "%A, %d.%m.%Y um %H:%M", 37800),
+    ],
+)
+def test_a_form_that_is_advised_reads_the_dates(date: str, form: str, seconds: float) -> None:
+    orders = f'user,item,date\nu,a,"{date}"\n'
+    output = said(orders, code=2)
+    assert f"--date-format={shlex.quote(form)}, or " in output
+    said(orders, f"--date-format={form}")
+    first_of_february = 1706745600
+    assert [float(t) for t in column("inter", "timestamp")] == [first_of_february + seconds]
+
+
+def test_no_form_is_made_of_a_clock_whose_pm_has_dots() -> None:
+    """No directive reads it, and half a day must not be lost in silence."""
+    output = said("user,item,date\nu,a,01/02/2024 1:30 p.m.\n", code=2)
+    assert "--date-format='%d/%m/%Y 1:30 p.m.'" in output

@@ -19,15 +19,17 @@ from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
 from recbole_llm.tasks.convert.sources import Source
 
 _SIZES, _UNITS = (1e11, 1e14, 1e17), np.array([1.0, 1e3, 1e6, 1e9])  # below each, from the last on
-_CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp]\.?[Mm]\.?)?\s*")
+# Seconds, their fraction, a space, AM or PM, a space, a zone.
+_CLOCK = re.compile(
+    r"(?i)\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?(\s*)([ap]\.?m\b\.?)?(\s*)([+-]\d{2}:?\d{2}\b|z\b)?"
+)
+_WEEKDAY = re.compile(r"(?i)\b(?:mon|tue|wed|thu|fri|sat|sun)(\w*day)?\b")
 # A day and a month beside a year, wherever they stand; not the end of 2024-01-02 or of a clock.
 _SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # which is never the day or the month
 _ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as JavaScript writes it
 _FEW = 0.01  # share of dates that are left out rather than asked about
 _EARLIEST = 1e8  # seconds or parts of one, by which it is told what a number of another unit is
-_CLOCKS = ("", " %H:%M", " %H:%M:%S", "T%H:%M", "T%H:%M:%S")
-_BEFORE = ("%H:%M ", "%H:%M:%S ", "%a ", "%a, ", "%A ", "%A, ")
 _DAY, _SECOND = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", r"([01]\d|2[0-3])([0-5]\d){2}"
 _PACKED = {  # dates that look like numbers
     "%Y%m%d": re.compile(_DAY), "%Y%m%d%H%M%S": re.compile(_DAY + _SECOND),
@@ -200,18 +202,21 @@ def _find_order_evidence(texts: Sequence[str], few: float, source: Source) -> tu
 
 
 def _guess_form(text: str, one: str, two: str) -> str:
-    """The form of a text with a date of numbers."""
-    found = _SLASHES.search(text)
-    assert found is not None
-    year = "%Y" if len(found[4]) == 4 else "%y"
-    date = f"{one}{found[2]}{two}{found[2]}{year}"
-    forms = [date + clock for clock in _CLOCKS] + [before + date for before in _BEFORE]
-    return next((form for form in forms if _has_form(text, form)), date)
+    """The form of a text with a date of numbers: pandas guesses none of 1:30 PM or 01/02/24."""
+
+    def date_form(found: re.Match[str]) -> str:
+        return f"{one}{found[2]}{two}{found[2]}{'%Y' if len(found[4]) == 4 else '%y'}"
+
+    form = _SLASHES.sub(date_form, text.replace("%", "%%"), count=1)
+    form = _CLOCK.sub(_clock_form, form, count=1)
+    return _WEEKDAY.sub(lambda found: "%A" if found[1] else "%a", form)
 
 
-def _has_form(text: str, form: str) -> bool:
-    try:
-        datetime.strptime(text.strip(), form)
-    except ValueError:
-        return False
-    return True
+def _clock_form(found: re.Match[str]) -> str:
+    seconds, fraction, space, half, second_space, zone = found.groups(default="")
+    if "." in half:  # no directive reads p.m.
+        return found[0]
+    return "".join([
+        "%I:%M" if half else "%H:%M", seconds and ":%S", fraction and f"{fraction[0]}%f",
+        space, half and "%p", second_space, zone and "%z",
+    ])  # fmt: skip
