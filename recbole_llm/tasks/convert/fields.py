@@ -7,13 +7,14 @@ from collections.abc import Container
 import numpy as np
 from pandas import DataFrame, Series, to_numeric
 
+from recbole_llm.core.arrays import FloatArray
 from recbole_llm.tasks.convert.columns import OPTIONAL, check_column, check_roles, find_column
 from recbole_llm.tasks.convert.numbers import NumberFindings, Numbers, detect_numbers
 from recbole_llm.tasks.convert.rows import field_name
 from recbole_llm.tasks.convert.sources import Source
 from recbole_llm.tasks.convert.summary import Roles, typed_column
 from recbole_llm.tasks.convert.texts import LINE
-from recbole_llm.tasks.convert.times import Floats, Times
+from recbole_llm.tasks.convert.times import Times
 
 _FIELDS = {
     "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",
@@ -87,7 +88,7 @@ class Fields:
         """Whether a role's values are numbers, but no times."""
         return role in ("rating", "label") or role.endswith(":float")
 
-    def values(self, role: str, texts: Series) -> Floats:
+    def values(self, role: str, texts: Series) -> FloatArray:
         """A role's values, NaN where a text is none, [N]."""
         if role == "time":
             values = self._seconds(texts)
@@ -95,7 +96,7 @@ class Fields:
             values = _values(texts, self.found[role].numbers)
         return np.where(np.isfinite(values), values, np.nan)
 
-    def _seconds(self, texts: Series) -> Floats:
+    def _seconds(self, texts: Series) -> FloatArray:
         if self.times is None:
             if (texts.str.strip() == "").all():
                 return np.full(len(texts), np.nan)
@@ -115,7 +116,7 @@ class Fields:
         return f": {doubt}" if doubt else ""
 
 
-def _values(texts: Series, numbers: Numbers | None) -> Floats:
+def _values(texts: Series, numbers: Numbers | None) -> FloatArray:
     if numbers is None:
         values = _floats(texts)  # flags are rare, and putting them right takes longer than this
         return _floats(_without_flags(texts)) if np.isnan(values).any() else values
@@ -123,7 +124,7 @@ def _values(texts: Series, numbers: Numbers | None) -> Floats:
     return _floats(Series(plain, dtype=object))
 
 
-def _floats(texts: Series) -> Floats:
+def _floats(texts: Series) -> FloatArray:
     return to_numeric(texts, errors="coerce").to_numpy(np.float64)
 
 

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from pandas import DataFrame, Series, util
 
+from recbole_llm.core.arrays import FloatArray
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.digest import digest
 from recbole_llm.core.files import OTHER_FOLDER, written_whole
@@ -19,7 +20,6 @@ from recbole_llm.tasks.convert.rows import BREAKS, as_lines, without_breaks
 from recbole_llm.tasks.convert.sources import Source, late_columns_problem
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
-from recbole_llm.tasks.convert.times import Floats
 
 
 class _WrongGuess(Exception):
@@ -134,7 +134,7 @@ class Interactions:
         return rows
 
     def _mask_readable(
-        self, role: str, values: Floats, texts: Series, lines: Any, kept: Any, fields: Fields
+        self, role: str, values: FloatArray, texts: Series, lines: Any, kept: Any, fields: Fields
     ) -> Any:
         """A mask of the rows that do not have to be left out for these values."""
         nan, column = np.isnan(values), fields.columns[role]

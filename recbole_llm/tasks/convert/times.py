@@ -10,9 +10,9 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pandas import Series, to_datetime, to_numeric
 
+from recbole_llm.core.arrays import FloatArray
 from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.convert.columns import NONE
 from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
@@ -34,7 +34,6 @@ _DAY, _SECOND = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", r"([01]\d|2[
 _PACKED = {  # dates that look like numbers
     "%Y%m%d": re.compile(_DAY), "%Y%m%d%H%M%S": re.compile(_DAY + _SECOND),
 }  # fmt: skip
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -81,7 +80,7 @@ class Times:
             )
         return cls(source, telling=found.telling)
 
-    def seconds(self, texts: Series) -> Floats:
+    def seconds(self, texts: Series) -> FloatArray:
         """Unix seconds, NaN where a text is no time or one in another unit, [N]; dates without a
         zone are UTC.
 
@@ -130,14 +129,14 @@ def _detect_numbers(texts: Series, source: Source) -> Numbers | None:
     return found.numbers if found.most else None
 
 
-def _values(texts: Series, written: Numbers) -> Floats:
+def _values(texts: Series, written: Numbers) -> FloatArray:
     """Texts as numbers, NaN where one is none, [N]."""
     if written == Numbers("."):
         return np.asarray(to_numeric(texts, errors="coerce"), np.float64)
     return np.array([float(written.plain(text) or "nan") for text in texts])
 
 
-def _seconds(texts: Series, **form: Any) -> Floats:
+def _seconds(texts: Series, **form: Any) -> FloatArray:
     """Unix seconds of dates, NaN where a text is none, [N]."""
     dates = to_datetime(texts, utc=True, errors="coerce", **form)
     # Nanoseconds would end in 2262, and some tables say never by 9999-12-31.
@@ -145,7 +144,7 @@ def _seconds(texts: Series, **form: Any) -> Floats:
     return np.where(dates.isna(), np.nan, microseconds / 1e6)
 
 
-def _units(sizes: Floats) -> Floats:
+def _units(sizes: FloatArray) -> FloatArray:
     """How many make a second, of numbers of these sizes, [N]."""
     return _UNITS[np.searchsorted(_SIZES, sizes, side="right")]
 

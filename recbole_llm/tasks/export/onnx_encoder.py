@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.errors import one_line
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.tasks.recommend.standalone import Standalone
-from recbole_llm.tasks.recommend.top import Ids
 
 _EXPORTABLE = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
 _TOLERANCE = 1e-5
@@ -128,7 +128,9 @@ def _to_onnx(encoder: nn.Module, example: Tensor, longest: int, recurrent: bool)
     return program.model_proto.SerializeToString()
 
 
-def measure_disagreement(folder: Path, model: Any, histories: Sequence[Ids], longest: int) -> float:
+def measure_disagreement(
+    folder: Path, model: Any, histories: Sequence[IntArray], longest: int
+) -> float:
     """Measure the largest relative difference of a folder's encoder from the model, over some
     histories.
 

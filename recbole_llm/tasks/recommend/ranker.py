@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from pandas import DataFrame, concat
 
+from recbole_llm.core.arrays import BoolArray, IntArray
 from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.errors import and_more, near_matches
 from recbole_llm.tasks.recommend.request import NEW_USER, Histories, Request, ResolvedRequest
-from recbole_llm.tasks.recommend.top import Ids, Scores, top_k
-from recbole_llm.tasks.recommend.where import Mask, match_items
+from recbole_llm.tasks.recommend.top import Scores, top_k
+from recbole_llm.tasks.recommend.where import match_items
 
 _MAX_COMPARED = 20_000  # ids that a misspelt one is compared with
 _MAX_NAMED = 5  # unknown ids in a message
@@ -25,7 +26,7 @@ class ScoredUsers(NamedTuple):
     """A batch of B users."""
 
     names: list[str]
-    seen_items: list[Ids]
+    seen_items: list[IntArray]
     scores: Scores  # [B, n]
 
 
@@ -47,7 +48,7 @@ class Ranker:
     titles: Mapping[str, str] = {}
     fields: Mapping[str, Sequence[str]] = {}
 
-    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> Ids:
+    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> IntArray:
         """Internal ids of known users; None: of all that can be scored, alone or with a query."""
         raise NotImplementedError
 
@@ -100,13 +101,13 @@ class Ranker:
             self._find_allowed_items(request), request.k, request.mask_history,
         )  # fmt: skip
 
-    def _resolve_history(self, user: object, items: Iterable[Any]) -> Ids:
+    def _resolve_history(self, user: object, items: Iterable[Any]) -> IntArray:
         try:
             return self.ids("item", items)
         except ValueError as error:  # whose it is, among thousands
             raise ValueError(f"histories: of '{user}': {error}") from None
 
-    def _find_allowed_items(self, request: Request) -> Mask:
+    def _find_allowed_items(self, request: Request) -> BoolArray:
         """The mask of items that may be recommended, bool [n]."""
         allowed = np.ones(len(self.item_tokens), bool)
         if request.candidates is not None:
@@ -133,7 +134,7 @@ class Ranker:
         """Say which ids of a kind (user, item …) are known, for messages."""
         return f"those of the {'users' if kind == 'user' else 'items'} that the model knows"
 
-    def ids(self, kind: str, tokens: Iterable[Any]) -> Ids:
+    def ids(self, kind: str, tokens: Iterable[Any]) -> IntArray:
         """Internal ids of external ones.
 
         Raises:
@@ -162,7 +163,7 @@ class Ranker:
                 scores[rows, np.concatenate(seen_items)] = -np.inf
             yield self._as_frame(names, *_top_k_finite(scores, min(request.k, scores.shape[1])))
 
-    def _as_frame(self, names: list[str], best: Scores, ids: Ids) -> DataFrame:
+    def _as_frame(self, names: list[str], best: Scores, ids: IntArray) -> DataFrame:
         kept = np.isfinite(best)
         ranks = np.broadcast_to(np.arange(1, kept.shape[1] + 1), kept.shape)[kept]
         tokens = self.item_tokens[ids[kept]]
@@ -173,7 +174,7 @@ class Ranker:
         return DataFrame({**columns, "score": best[kept]})
 
 
-def _top_k_finite(scores: Scores, k: int) -> tuple[Scores, Ids]:
+def _top_k_finite(scores: Scores, k: int) -> tuple[Scores, IntArray]:
     """The k best, where NaN counts as the lowest score and infinity as the highest finite one, as
     in evaluation."""
     best, ids = top_k(scores, k)

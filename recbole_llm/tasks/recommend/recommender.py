@@ -17,6 +17,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import vocabulary_of
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
@@ -35,7 +36,6 @@ from recbole_llm.tasks.recommend.request import Histories, Request, ResolvedRequ
 from recbole_llm.tasks.recommend.scorer import Query, Scorer, TextUserScorer, check_class_can_answer
 from recbole_llm.tasks.recommend.sequential import SequentialScorer
 from recbole_llm.tasks.recommend.standalone import Standalone
-from recbole_llm.tasks.recommend.top import Ids
 
 _LATER_ITEMS = " (models that know items by text, such as PAD, also rank later items)"
 
@@ -135,7 +135,7 @@ class Recommender(Ranker):
         """Load an exported model (``recbole-llm export``), which needs no data set."""
         return Standalone(folder)
 
-    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> Ids:
+    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> IntArray:
         ids = np.arange(1, len(self.user_tokens)) if users is None else self.ids("user", users)
         if has_query or not self.scorer.needs_history:
             return ids

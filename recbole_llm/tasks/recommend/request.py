@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.tasks.recommend.top import Ids
-from recbole_llm.tasks.recommend.where import Mask
+from recbole_llm.core.arrays import BoolArray, IntArray
 
 NEW_USER = ""  # how the results name a user given by items or by a query alone
 Histories = Mapping[str, Sequence[Any]]
@@ -61,11 +60,11 @@ def _check_histories(histories: object) -> None:
 class ResolvedRequest:
     """A request in the model's internal ids."""
 
-    known_users: Ids | None
-    new_users: Mapping[str, Ids]  # where no known ones are asked for: {name: items, oldest first}
+    known_users: IntArray | None
+    new_users: Mapping[str, IntArray]  # if no known ones are asked for: {name: items, oldest first}
     query: str | None
     query_weight: float | None
-    allowed_items: Mask  # [n]
+    allowed_items: BoolArray  # [n]
     k: int
     mask_history: bool
 

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import PADDING, decode_names
 from recbole_llm.core.errors import one_line, optional_imports
 from recbole_llm.tasks.recommend.ranker import Ranker, ScoredUsers
 from recbole_llm.tasks.recommend.request import Request, ResolvedRequest
-from recbole_llm.tasks.recommend.top import Ids
 
 FORMAT = 3
 _BATCH_BYTES = 8 * 2**20  # of scores at once: those in a processor's cache are ranked quickest
@@ -47,11 +47,11 @@ FILES = _Files()
 class ItemLists:
     """One list of items per user, stored one after another."""
 
-    starts: Ids  # where each list begins, and the number of items, int [users + 1]
+    starts: IntArray  # where each list begins, and the number of items, int [users + 1]
     items: Any  # internal ids, int32 [*]
 
     @classmethod
-    def concatenate(cls, lists: Sequence[Ids]) -> ItemLists:
+    def concatenate(cls, lists: Sequence[IntArray]) -> ItemLists:
         """Store the lists of all users."""
         starts = np.cumsum([0, *map(len, lists)])
         return cls(starts, np.concatenate([*lists, np.zeros(0, np.int64)]).astype(np.int32))
@@ -178,7 +178,7 @@ class Standalone(Ranker):
                 f"'{self.folder / FILES.encoder}' cannot be read ({one_line(error)}); export again"
             ) from error
 
-    def states(self, histories: Sequence[Ids]) -> Any:
+    def states(self, histories: Sequence[IntArray]) -> Any:
         """States of B histories of internal ids, oldest first: float32 [B, D]."""
         inputs = [items if self.ordered else np.unique(items) for items in histories]
         inputs = [items[-self.longest :] for items in inputs]  # 0: all
@@ -190,7 +190,7 @@ class Standalone(Ranker):
             states[rows] = self.encoder.run(None, {"items": items})[0]
         return states
 
-    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> Ids:
+    def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> IntArray:
         """Internal ids of users whose histories were exported; None: of all."""
         if not len(self.user_tokens):
             raise ValueError("users: the model was exported without histories; give items")
@@ -217,7 +217,7 @@ class Standalone(Ranker):
             seen_items = [np.concatenate(pair) for pair in zip(histories, filtered_out)]
             yield ScoredUsers(list(names), seen_items, scores)
 
-    def _iterate_users(self, request: ResolvedRequest) -> Iterator[tuple[str, Ids, Ids]]:
+    def _iterate_users(self, request: ResolvedRequest) -> Iterator[tuple[str, IntArray, IntArray]]:
         """Give each user's name, history, and items that a filter left out of it."""
         if request.known_users is None:
             nothing = np.zeros(0, np.int64)

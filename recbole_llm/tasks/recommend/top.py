@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recbole_llm.core.arrays import IntArray
+
 _GROUP_SIZE = 16  # columns whose maximum is taken first
 Scores = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
 
 
-def top_k(scores: Scores, k: int) -> tuple[Scores, Ids]:
+def top_k(scores: Scores, k: int) -> tuple[Scores, IntArray]:
     """The k best of each row [B, n] with their columns, [B, k] each, the best first; of equal
     scores the lowest column, so that a shorter list is the beginning of a longer one."""
     columns = _select_top_k(scores, k)
@@ -21,7 +22,7 @@ def top_k(scores: Scores, k: int) -> tuple[Scores, Ids]:
     return np.take_along_axis(best, order, 1), np.take_along_axis(columns, order, 1)
 
 
-def _select_top_k(scores: Scores, k: int) -> Ids:
+def _select_top_k(scores: Scores, k: int) -> IntArray:
     """Columns of the k best of each row [B, n], in ascending order, [B, k]."""
     pool, maxima = _narrow_down(scores, k)
     pool_scores = np.take_along_axis(scores, pool, 1)  # [B, c]
@@ -36,7 +37,7 @@ def _select_top_k(scores: Scores, k: int) -> Ids:
     return columns
 
 
-def _narrow_down(scores: Scores, k: int) -> tuple[Ids, Any]:
+def _narrow_down(scores: Scores, k: int) -> tuple[IntArray, Any]:
     """Columns among which the k best of each row [B, n] are, [B, c], and maxima of all groups.
 
     Columns are taken in groups of _GROUP_SIZE. The k best lie in the k groups with the largest

@@ -19,12 +19,11 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from recbole_llm.core.arrays import BoolArray
 from recbole_llm.core.errors import one_line, unknown_name_error
 
-Mask = npt.NDArray[np.bool_]
 Fields = Mapping[str, Sequence[str]]
 _MAX_LENGTH = 10_000  # characters
 # Backquotes in texts are part of them.
@@ -35,7 +34,7 @@ _OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-def match_items(expression: str, fields: Fields) -> Mask:
+def match_items(expression: str, fields: Fields) -> BoolArray:
     """The mask of items for which an expression holds, bool [n].
 
     A field compared with a number, or with another field where both hold numbers alone, is read as
@@ -94,7 +93,7 @@ def _refusal(reason: str) -> ValueError:
     return ValueError(f"where: {reason}; write such as \"category == 'tea' and price < 5\"")
 
 
-def _evaluate(node: ast.expr, fields: Fields) -> Mask:
+def _evaluate(node: ast.expr, fields: Fields) -> BoolArray:
     if isinstance(node, ast.BoolOp):
         join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
         return join.reduce([_evaluate(part, fields) for part in node.values])
@@ -107,7 +106,7 @@ def _evaluate(node: ast.expr, fields: Fields) -> Mask:
     raise _refusal(f"'{ast.unparse(node)}' is no comparison")
 
 
-def _compare(left: ast.expr, operation: ast.cmpop, right: ast.expr, fields: Fields) -> Mask:
+def _compare(left: ast.expr, operation: ast.cmpop, right: ast.expr, fields: Fields) -> BoolArray:
     a, b = _read_value(left, fields), _read_value(right, fields)
     if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
         raise _refusal(f"{ast.unparse(left)} and {ast.unparse(right)} are both no field")
@@ -156,7 +155,7 @@ def _read_value(node: ast.expr, fields: Fields) -> Any:
     raise _refusal(f"'{ast.unparse(node)}' is no field, text, number or list")
 
 
-def _is_in(a: Any, b: Any) -> Mask:
+def _is_in(a: Any, b: Any) -> BoolArray:
     """Evaluate `a in b`: a text in a field, or a field in a list."""
     if isinstance(a, str) and isinstance(b, np.ndarray):
         return np.array([a in text for text in b], bool)
