@@ -70,13 +70,10 @@ class Ranker:
         where: str | None = None,
     ) -> DataFrame:
         """The best items for users: see `recbole_llm.tasks.recommend.recommend`."""
-        return self.answer(Request(
+        request = Request(
             users=users, items=items, histories=histories, query=query, query_weight=query_weight,
             k=k, mask_history=mask_history, candidates=candidates, exclude=exclude, where=where,
-        ))  # fmt: skip
-
-    def answer(self, request: Request) -> DataFrame:
-        """All recommendations for a request."""
+        )  # fmt: skip
         return concat(self.stream(self.resolve(request)), ignore_index=True)
 
     def resolve(self, request: Request) -> ResolvedRequest:

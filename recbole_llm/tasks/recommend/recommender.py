@@ -84,10 +84,9 @@ def recommend(
     """
     if not isinstance(source, Ranker):
         source = Recommender.of(source, config_file_list, config_dict, argv)
-    return source.answer(Request(
-        users=users, items=items, histories=histories, query=query, query_weight=query_weight, k=k,
-        mask_history=mask_history, candidates=candidates, exclude=exclude, where=where,
-    ))  # fmt: skip
+    return source.recommend(
+        users, items, k, mask_history, query, query_weight, histories, candidates, exclude, where
+    )
 
 
 class Recommender(Ranker):
