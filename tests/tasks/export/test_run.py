@@ -145,5 +145,5 @@ def test_the_summary_names_only_files_of_the_export() -> None:
     for name in ("items.json", "settings.json", "notes.txt"):
         Path("o", name).touch()
     source: Any = SimpleNamespace(name="PAD", item_tokens=["", "i1"], user_tokens=["", "u1"])
-    line = next(run._summarize(Path("o"), source, 0.0, True, None))
+    line = next(run._summarize(Path("o"), source, 0.0, True))
     assert line == "PAD with 1 item in o/: items.json, settings.json"
