@@ -102,6 +102,7 @@ def item_features(model: str, settings: Any) -> list[str]:
 
 # {rating:3}, which is left of {'rating':3} where a shell takes the quotes, has a key without value.
 _CLOSE_KEY = re.compile(r"([{,]\s*[\w.]+:)(?=\S)")
+_HELD_COLON = re.compile(r"""['"]|\[[^]]*:""")  # which may be part of a text, or of a list's item
 
 
 def parse_literal(text: str) -> Any:
@@ -115,8 +116,9 @@ def parse_literal(text: str) -> Any:
         pass
     if text[:1] + text[-1:] not in ("[]", "{}"):
         return text
+    closed = text[0] == "{" and not _HELD_COLON.search(text)
     try:
-        return yaml.load(_CLOSE_KEY.sub(r"\1 ", text) if text[0] == "{" else text, _FlowLoader)
+        return yaml.load(_CLOSE_KEY.sub(r"\1 ", text) if closed else text, _FlowLoader)
     except (yaml.YAMLError, RecursionError):
         return text
 

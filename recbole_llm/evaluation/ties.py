@@ -51,7 +51,7 @@ def draw_keys(item_keys: Tensor, rows: Tensor) -> Tensor:
 
 
 def _mix_bits(x: Tensor) -> Tensor:
-    """The finaliser of splitmix64 (Steele et al., OOPSLA 2014), int64 wrapping around."""
+    """The finalizer of splitmix64 (Steele et al., OOPSLA 2014), int64 wrapping around."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return x ^ ((x >> 31) & ((1 << 33) - 1))

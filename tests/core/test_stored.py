@@ -186,6 +186,8 @@ def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
     assert sorted(arguments_for_reload(config)) == [f"--{pair}" for pair in said]
     config.external_config_dict["plugins"] = ["one.py", "two.py"]
     assert "--plugins=one.py,two.py" in arguments_for_reload(config)
+    config.external_config_dict["plugins"] = [1, 2]  # of a plugin's key, as it might be
+    assert "--plugins=[1, 2]" in arguments_for_reload(config)
     del config.external_config_dict["plugins"]
     assert sorted(keys_required_for_vectors(config)) == ["encoder_model", "item_prompt"]
 

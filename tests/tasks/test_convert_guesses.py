@@ -221,7 +221,9 @@ def test_a_form_that_is_advised_reads_the_dates(date: str, form: str, seconds: f
     assert [float(t) for t in column("inter", "timestamp")] == [first_of_february + seconds]
 
 
-def test_no_form_is_made_of_a_clock_whose_pm_has_dots() -> None:
-    """No directive reads it, and half a day must not be lost in silence."""
-    output = said("user,item,date\nu,a,01/02/2024 1:30 p.m.\n", code=2)
-    assert "--date-format='%d/%m/%Y 1:30 p.m.'" in output
+@pytest.mark.parametrize("clock", ["1:30 p.m.", "2h57", "10:30 EST", "um 10"])
+def test_no_form_is_made_of_what_no_directive_reads(clock: str) -> None:
+    """It would read the other rows wrongly, or not at all; the date's own form reads none."""
+    orders = f"user,item,date\nu,a,01/02/2024 {clock}\n"
+    assert "--date-format=%d/%m/%Y, or " in said(orders, code=2)
+    assert "not one row can be used" in said(orders, "--date-format=%d/%m/%Y", code=2)

@@ -40,8 +40,14 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 def arguments_for_reload(config: Config) -> list[str]:
     """The arguments that name what loading the run's checkpoint needs and no checkpoint keeps."""
-    given = ((key, config.external_config_dict[key]) for key in _keys_to_ask_for(config))
-    return [f"--{key}={','.join(v) if isinstance(v, list) else v}" for key, v in given]
+    values = config.external_config_dict
+    return [f"--{key}={_as_argument(values[key])}" for key in _keys_to_ask_for(config)]
+
+
+def _as_argument(value: object) -> object:
+    """Texts as a user lists them, such as plugins; anything else as it is."""
+    texts = isinstance(value, list) and all(isinstance(v, str) and "," not in v for v in value)
+    return ",".join(value) if texts and isinstance(value, list) else value
 
 
 def keys_required_for_vectors(config: RecBoleConfig) -> list[str]:

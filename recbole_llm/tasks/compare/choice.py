@@ -17,6 +17,7 @@ from statistics import fmean
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_llm.core.digest import digest
+from recbole_llm.data.settings import splits_at_random
 from recbole_llm.tasks.compare.cells import read_best_score
 from recbole_llm.tasks.compare.entries import Entry
 from recbole_llm.tasks.compare.executors import Executor
@@ -34,12 +35,20 @@ class Choice:
     """The settings that a search chose."""
 
     trial: FrozenTrial
-    second: str = ""  # its score with a second seed, in words; "": it was the only trial
+    second: float | None = None  # its score with the second seed; None: it was the only trial
+    seed: int = 0  # the second one
+
+    @property
+    def score(self) -> float:
+        """Its mean on validation, over the seeds that it was tried with."""
+        first: float = self.trial.values[0]
+        return first if self.second is None else fmean([first, self.second])
 
     @property
     def scores(self) -> str:
         """Its scores on validation, in words."""
-        return f"{self.trial.value:.4f}{self.second}"
+        more = "" if self.second is None else f", {self.second:.4f} with seed {self.seed}"
+        return f"{self.trial.value:.4f}{more}"
 
 
 def choose_trial(
@@ -71,13 +80,13 @@ def choose_trial(
         scores[best].append(_repeat(done[best], entry, folder, executor, worst))
     score = scores[best][1]
     if score == worst:
-        raise NoTrialError(f"{entry.label}: no trial ended well with a second seed, see above")
-    return Choice(done[best], f", {score:.4f} with seed {_second_seed(entry)}")
+        raise NoTrialError(f"{entry.label}: no trial ended well with a second seed")
+    return Choice(done[best], score, _second_seed(entry))
 
 
 def _second_seed(entry: Entry) -> int:
     seed: int = entry.config["seed"]
-    return seed + 1
+    return (seed + 1) % 2**32
 
 
 def _repeat(
@@ -85,11 +94,15 @@ def _repeat(
 ) -> float:
     """The score of a trial's settings with the second seed; `worst` where the run fails."""
     tried = entry.with_own({**trial.params, "seed": _second_seed(entry)})
+    if splits_at_random(entry.config) and entry.config["split_seed"] is None:
+        # Another split would validate on interactions that the first one tests.
+        tried = tried.with_own({"split_seed": entry.config["seed"]})
     own = folder / f"{_second_seed(entry)}-{digest(str(sorted(trial.params.items())))[:10]}"
     if not (own / "result.json").is_file():
         name = f"trial {trial.number} with seed {_second_seed(entry)}"
         if not _run(tried, name, own, executor):
             return worst
+    shutil.rmtree(own / "saved", ignore_errors=True)  # its score is all that is wanted
     score = read_best_score(own)
     return score if math.isfinite(score) else worst
 
@@ -106,7 +119,6 @@ def _run(tried: Entry, name: str, folder: Path, executor: Executor) -> bool:
         job = Job(None, trial_command(tried, folder), folder, heard, tried.config["gpu_id"])
         with closing(run_jobs(iter([job]), executor, live.show)) as outcomes:
             (outcome,) = outcomes
-        shutil.rmtree(folder / "saved", ignore_errors=True)  # its score is all that is wanted
         score = None if outcome.error else read_best_score(folder)
         live.end_run(tried.label, name, outcome.seconds, score, f"failed: {outcome.error}")
     return outcome.error is None

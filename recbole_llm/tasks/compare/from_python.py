@@ -104,7 +104,7 @@ def tune(
             argv=_arguments(dataset, config_dict, argv),
         )
     )
-    return {"best_params": read_yaml(file), "best_valid_score": best.trial.value, "file": str(file)}
+    return {"best_params": read_yaml(file), "best_valid_score": best.score, "file": str(file)}
 
 
 def _show(lines: Generator[str, None, T]) -> T:

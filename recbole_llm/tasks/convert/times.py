@@ -23,6 +23,7 @@ _SIZES, _UNITS = (1e11, 1e14, 1e17), np.array([1.0, 1e3, 1e6, 1e9])  # below eac
 _CLOCK = re.compile(
     r"(?i)\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?(\s*)([ap]\.?m\b\.?)?(\s*)([+-]\d{2}:?\d{2}\b|z\b)?"
 )
+_UNREAD = re.compile(r"\d|\b(?!UTC|GMT)[A-Z]{2,}\b")  # in a form: a clock, the name of a zone
 _WEEKDAY = re.compile(r"(?i)\b(?:mon|tue|wed|thu|fri|sat|sun)(\w*day)?\b")
 # A day and a month beside a year, wherever they stand; not the end of 2024-01-02 or of a clock.
 _SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
@@ -208,7 +209,12 @@ def _guess_form(text: str, one: str, two: str) -> str:
 
     form = _SLASHES.sub(date_form, text.replace("%", "%%"), count=1)
     form = _CLOCK.sub(_clock_form, form, count=1)
-    return _WEEKDAY.sub(lambda found: "%A" if found[1] else "%a", form)
+    form = _WEEKDAY.sub(lambda found: "%A" if found[1] else "%a", form)
+    if not _UNREAD.search(re.sub("%.", "", form)):
+        return form
+    found = _SLASHES.search(text)
+    assert found is not None
+    return date_form(found)  # which reads no row: a clock that is a text would read this one alone
 
 
 def _clock_form(found: re.Match[str]) -> str:

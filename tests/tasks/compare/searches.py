@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from recbole_llm.cli import main
 
 
-def tune(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["tune", "--model=SASRec", "--dataset=tiny", *arguments])
+def tune(*arguments: str, model: str = "SASRec") -> Result:
+    return CliRunner().invoke(main, ["tune", f"--model={model}", "--dataset=tiny", *arguments])
 
 
 def trials(folder: str = "tuning") -> list[Any]:
