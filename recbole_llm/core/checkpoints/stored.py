@@ -46,8 +46,9 @@ def arguments_for_reload(config: Config) -> list[str]:
 
 def _as_argument(value: object) -> object:
     """Texts as a user lists them, such as plugins; anything else as it is."""
-    texts = isinstance(value, list) and all(isinstance(v, str) and "," not in v for v in value)
-    return ",".join(value) if texts and isinstance(value, list) else value
+    if isinstance(value, list) and all(isinstance(v, str) and "," not in v for v in value):
+        return ",".join(value)
+    return value
 
 
 def keys_required_for_vectors(config: RecBoleConfig) -> list[str]:
