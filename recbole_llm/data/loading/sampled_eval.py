@@ -82,9 +82,8 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
             rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
         if self.config["transform"] is not None:
-            with (
-                self._isolated_numpy_randomness()
-            ):  # a transform may draw, too, so the batch has one seed
+            # A transform may draw, too, so the batch has one seed.
+            with self._isolated_numpy_randomness():
                 self._begin(self.uid_list[int(index[0])])
                 return super().collate_fn(index)
         users = self.uid_list[index.numpy()]
