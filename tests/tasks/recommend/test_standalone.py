@@ -21,6 +21,23 @@ from recbole_llm.cli import main
 from recbole_llm.core.digest import file_digest
 
 
+@pytest.fixture(scope="module")
+def made_once(trained: tuple[Path, dict[str, str]]) -> Path:
+    """SASRec, exported with its histories."""
+    folder, by_model = trained
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        recbole_llm.export(by_model["SASRec"], "made-once")
+    return folder / "made-once"
+
+
+@pytest.fixture
+def exported(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of SASRec's export, which a test may damage: ``d`` in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(made_once, "d")
+
+
 @pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "PAD", "LLMESR", "Molar", "AlphaRec"])
 def test_an_exported_model_stands_alone(
     checkpoints: dict[str, str], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -93,37 +110,37 @@ def run_python(code: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_an_exported_model_needs_neither_torch_nor_recbole(checkpoints: dict[str, str]) -> None:
-    recbole_llm.export(checkpoints["SASRec"], "light")
+@pytest.mark.usefixtures("exported")
+def test_an_exported_model_needs_neither_torch_nor_recbole() -> None:
     output = run_python(
         "import sys; from recbole_llm.tasks.recommend import Standalone\n"
-        "print(len(Standalone('light').recommend('u1', k=3)))\n"
+        "print(len(Standalone('d').recommend('u1', k=3)))\n"
         "print({'torch', 'recbole'} & set(sys.modules))"
     )
     assert output.split() == ["3", "set()"]
 
 
-def test_the_command_with_an_exported_model_needs_neither(checkpoints: dict[str, str]) -> None:
-    recbole_llm.export(checkpoints["SASRec"], "light")
+@pytest.mark.usefixtures("exported")
+def test_the_command_with_an_exported_model_needs_neither() -> None:
     output = run_python(
         "import atexit, sys; from recbole_llm.cli import main\n"
         "atexit.register(lambda: print({'torch', 'recbole'} & set(sys.modules)))\n"
-        "main(['recommend', '--model=light', '--users=u1', '-k', '3'])"
+        "main(['recommend', '--model=d', '--users=u1', '-k', '3'])"
     )
     assert len(output.splitlines()) == 5 and output.endswith("set()\n")
 
 
-def test_a_text_in_place_of_a_history_is_refused(checkpoints: dict[str, str]) -> None:
-    recbole_llm.export(checkpoints["SASRec"], "h")
-    alone = Recommender.load("h")
+@pytest.mark.usefixtures("exported")
+def test_a_text_in_place_of_a_history_is_refused() -> None:
+    alone = Recommender.load("d")
     with pytest.raises(ValueError, match="histories: of 'a' expected a list of items, got 'i1'"):
         alone.recommend(histories={"a": "i1"})
 
 
-def test_unknown_ids_of_an_exported_model_are_counted(checkpoints: dict[str, str]) -> None:
-    recbole_llm.export(checkpoints["SASRec"], "h")
+@pytest.mark.usefixtures("exported")
+def test_unknown_ids_of_an_exported_model_are_counted() -> None:
     with pytest.raises(ValueError) as caught:
-        Recommender.load("h").recommend("u1", candidates=["i1", "x1", "i2"])
+        Recommender.load("d").recommend("u1", candidates=["i1", "x1", "i2"])
     assert str(caught.value).endswith(
         "; 2 of 3 are known; ids are those of the items that the model knows"
     )
@@ -148,18 +165,16 @@ def test_a_folder_without_a_model_is_refused() -> None:
         Recommender.load("none")
 
 
-def test_a_file_of_other_content_is_damaged(checkpoints: dict[str, str]) -> None:
-    recbole_llm.export(checkpoints["SASRec"], "d")
+@pytest.mark.usefixtures("exported")
+def test_a_file_of_other_content_is_damaged() -> None:
     Path("d/items.safetensors").write_bytes(b"x")
     with pytest.raises(ValueError, match="exported model 'd' is damaged"):
         Recommender.load("d")
 
 
+@pytest.mark.usefixtures("exported")
 @pytest.mark.parametrize("change", [lambda starts: starts[:-1], np.zeros_like, np.negative])
-def test_histories_without_sound_ends_are_damaged(
-    checkpoints: dict[str, str], change: Callable[[Any], Any]
-) -> None:
-    recbole_llm.export(checkpoints["SASRec"], "d")
+def test_histories_without_sound_ends_are_damaged(change: Callable[[Any], Any]) -> None:
     with np.load("d/users.npz") as file:
         arrays = {name: file[name] for name in file.files}
     np.savez("d/users.npz", **{**arrays, "starts": change(arrays["starts"])})
@@ -179,6 +194,7 @@ def test_a_checkpoint_is_no_exported_model(tmp_path: Path) -> None:
         Recommender.load(file)
 
 
+@pytest.mark.usefixtures("exported")
 @pytest.mark.parametrize(
     ("part", "value", "said"),
     [
@@ -188,10 +204,7 @@ def test_a_checkpoint_is_no_exported_model(tmp_path: Path) -> None:
         ("fields", None, "has no attribute 'values'"),
     ],
 )
-def test_parts_that_do_not_fit_are_damaged(
-    checkpoints: dict[str, str], part: str, value: object, said: str
-) -> None:
-    recbole_llm.export(checkpoints["SASRec"], "d")
+def test_parts_that_do_not_fit_are_damaged(part: str, value: object, said: str) -> None:
     settings, items = Path("d/settings.json"), Path("d/items.json")
     for file in (items, settings):
         content = json.loads(file.read_text())
