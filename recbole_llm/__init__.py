@@ -3,8 +3,8 @@
 >>> import recbole_llm
 >>> recbole_llm.run_recbole_llm(model="PAD", dataset="ml-100k")  # doctest: +SKIP
 
-The public names are those of ``__init__.pyi``; each is imported on first use, so that
-``import recbole_llm``, which every plugin does, costs no torch.
+``__init__.pyi`` lists the public names. Each is imported on first use, so that
+``import recbole_llm``, which every plugin runs, does not import torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""One call from a configuration to a tested model; RecBole's signatures, without its ray import."""
+"""One call from a configuration to a tested model: RecBole's signatures without its ray import."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def run_recbole_llm(
     saved: bool = True,
     argv: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Train and test a model, ours or RecBole's; in all processes that ``torchrun`` started.
+    """Train and test a model, ours or RecBole's, in every process that ``torchrun`` started.
 
     Args:
         model: model name or class.
-        dataset: data set name; ``data_path`` says where it lies.
+        dataset: data set name; ``data_path`` says where it is.
         config_file_list: YAML files.
         config_dict: parameters.
-        saved: whether checkpoints are written, the one that ``resume`` takes among them; without
-            them the last epoch's weights are tested, not the best one's, as in RecBole.
-        argv: ``--key=value`` arguments, which beat the rest.
+        saved: whether checkpoints are written, including the one that ``resume`` reads. Without
+            them, the weights of the last epoch are tested, not the best ones, as in RecBole.
+        argv: ``--key=value`` arguments, which override the rest.
 
     Returns:
         best_valid_score, valid_score_bigger, best_valid_result, test_result (RecBole's keys) and,
@@ -60,7 +60,7 @@ def run_recbole_llm(
     """
     config = Config(model, dataset, config_file_list, config_dict, argv)
     if config["resume"] is not None:
-        load_run(config["resume"], config)  # its error is not to wait until texts are encoded
+        load_run(config["resume"], config)  # fails here rather than after the encoding of texts
     report = Report(config)
     start(config, trains=True)
     logger = getLogger()
@@ -85,7 +85,7 @@ def run_recbole_llm(
 
 
 def _log_result(result: Mapping[str, Any]) -> None:
-    """RecBole's lines, without its table of the machine: that watches an idle CPU for a second."""
+    """Log RecBole's lines, but not its hardware table, which measures the CPU load for a second."""
     logger = getLogger()
     for key, name in (("best_valid_result", "best valid "), ("test_result", "test result")):
         logger.info(set_color(name, "yellow") + ": " + dict2str(result[key] or {}))
@@ -98,7 +98,7 @@ def objective_function(
     config_file_list: Sequence[str] | None = None,
     saved: bool = True,
 ) -> dict[str, Any]:
-    """One trial of a hyperparameter search: quiet, without report; RecBole's HyperTuning calls it.
+    """Run one trial of RecBole's HyperTuning, quietly and without a report.
 
     Returns:
         model, best_valid_score, valid_score_bigger, best_valid_result, test_result.
@@ -115,7 +115,7 @@ def objective_function(
 
 
 def _whole_as_int(value: Any) -> Any:
-    """Make an int of a whole number, which Hyperopt (quniform) gives as a float."""
+    """Return a whole number as an int; Hyperopt (quniform) gives it as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -126,24 +126,24 @@ def load_data_and_model(
     config_dict: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
 ) -> tuple[Any, ...]:
-    """A trained model with its data, from a checkpoint of this package (``weights_only``).
+    """Load a trained model with its data from a checkpoint of this package (``weights_only``).
 
-    Users, items and categories go by name: those that the data set gained since are left out, and
-    those that it lost have no interactions, which is logged. Of the checkpoint's settings only
-    what the model needs is taken; files other than the data set's, endpoints and the names of
-    environment variables are the caller's.
+    Users, items and categories are matched by name. Names that the data set has gained since
+    training are left out, and names that it has lost have no interactions; both are logged. Only
+    the settings that the model needs are taken from the checkpoint. Files other than the data
+    set's, endpoints and names of environment variables must come from the caller.
 
     Args:
         model_file: the checkpoint.
-        config_file_list, config_dict, argv: the caller's settings, which beat the stored ones. The
-            model's class, if it is not registered, is `config_dict`'s ``model``.
+        config_file_list, config_dict, argv: the caller's settings, which override the stored ones.
+            A model class that is not registered is passed as ``model`` in `config_dict`.
 
     Returns:
         config, model, dataset, train_data, valid_data, test_data.
 
     Raises:
-        ValueError: no checkpoint there, a damaged one, one of other item vectors, or one that needs
-            a setting which is not given.
+        ValueError: the checkpoint is missing or damaged, belongs to other item vectors, or needs a
+            setting that is not given.
     """
     load_plugins(config_file_list, config_dict, argv)
     checkpoint = load_checkpoint(model_file)
@@ -156,8 +156,8 @@ def load_data_and_model(
         raise ValueError(f"checkpoint '{model_file}' is of {stored['model']}: leave out model")
     if config["MODEL_TYPE"] == ModelType.DECISIONTREE:
         raise ValueError(
-            f"checkpoint '{model_file}' is of {config['model']}, whose trees only the run that "
-            f"grows them can test; train again"
+            f"checkpoint '{model_file}' is of {config['model']}: decision trees can only be tested "
+            f"by the run that trains them; train again"
         )
     try:
         vocabulary = unpack(checkpoint["tokens"])
@@ -177,13 +177,13 @@ def load_data_and_model(
 
 
 def _report_split(config: Config, checkpoint: Mapping[str, Any], dataset: Dataset) -> None:
-    """Say where a model that may be built on the training interactions now gets others."""
+    """Warn if a model that is built on training interactions gets others than in its training."""
     built_on = model_traits.built_on_training(config.model_class)
     if built_on and checkpoint.get("trained_on") != training_digest(dataset):
         getLogger("recbole_llm").warning(
             f"the training interactions are not those of the checkpoint, since the files changed "
-            f"or (eval_args.order RO) are in another order; what {config['model']} makes of them, "
-            f"such as a graph or examples, is made of the present ones"
+            f"or (eval_args.order RO) are in another order; what {config['model']} builds from "
+            f"them, such as a graph or examples, is built from the present ones"
         )
 
 

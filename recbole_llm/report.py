@@ -43,7 +43,7 @@ class Report:
     """The report of a run, from its start.
 
     Raises:
-        ValueError: the file of the result cannot be written.
+        ValueError: an output file cannot be written, or ``user_metrics`` does not end in .npz.
     """
 
     def __init__(self, config: Config) -> None:
@@ -53,10 +53,10 @@ class Report:
                 check_file(config[key], f"name another file with --{key}")
         by_user = config["user_metrics"]
         if by_user is not None and not by_user.endswith(".npz"):
-            raise ValueError(f"user_metrics: '{by_user}' is written in NumPy's form; name it ….npz")
+            raise ValueError(f"user_metrics: '{by_user}' must end in .npz, NumPy's format")
 
     def begin(self, data: PreparedData, trainer: EngineMixin) -> None:
-        """Say what is trained on what, and how it will be judged."""
+        """Show the data, the model and the protocol of its evaluation."""
         self.dataset, self.prepared = data.dataset, time.perf_counter()
         self.parameters = _count_trained(trainer.model)
         self.repeats = describe_repeats(self.config, self.dataset)
@@ -72,7 +72,7 @@ class Report:
         )
 
     def end(self, trainer: EngineMixin, result: Mapping[str, Any]) -> None:
-        """Say what came out, where it lies, and what to do with it."""
+        """Show the results, write and name the files of the run, and suggest a next command."""
         title = f"{self.config['model']}: {describe_protocol(self.config, self.dataset)}"
         show("\n".join(["", title, *_metric_lines(result)]))
         places = [("took", duration(time.perf_counter() - self.start))]
@@ -120,7 +120,7 @@ class Report:
 
 
 def changed_settings(config: Config) -> dict[str, Any]:
-    """The settings that somebody set to another value than the defaults."""
+    """The settings that were given a value other than the default."""
     given, defaults = config.external_config_dict, config.internal_config_dict
     now = plain_config(config, Mark.LOCAL | Mark.NO_EFFECT_ON_RESULTS)
     return {k: now[k] for k in given if k in now and given[k] != defaults.get(k)}
@@ -133,7 +133,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has held, in MiB; None where the system does not say."""
+    """The peak memory of this process in MiB; None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -151,7 +151,7 @@ def _describe_model(config: Config, parameters: int | None) -> str:
 
 
 def _count_trained(model: object) -> int | None:
-    """How many numbers are trained; None for decision trees, which are other libraries' objects."""
+    """The number of trained parameters; None for decision trees, which other libraries hold."""
     if not isinstance(model, torch.nn.Module):
         return None
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -177,7 +177,7 @@ def _describe_vectors(config: Config, train_dataset: Dataset) -> str:
     parts = []
     for kind, table in tables.items():
         known = has_vector(table.matrix)
-        if table.contents is not None:  # 0 of rows that missing_embedding fills
+        if table.contents is not None:  # 0 for rows that missing_embedding fills
             known &= table.contents != 0
         count = int(known[1:].sum())
         what, source = kind.replace("_", " "), f" ({maker})" if kind in ENCODED else ""
@@ -187,7 +187,7 @@ def _describe_vectors(config: Config, train_dataset: Dataset) -> str:
 
 
 def _metric_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """Metrics in lines, validation beside test; those of groups are in a table of their own."""
+    """One line per metric, validation beside test; metrics of groups have a table of their own."""
     valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
     names = [name for name in {**test, **valid} if not name.endswith(")")]
     width = max(map(len, names), default=0)
@@ -201,7 +201,7 @@ def _format_cell(value: float | None) -> str:
 
 
 def list_outputs(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The files of a run, with their kinds."""
+    """The files that a run wrote, each with its kind before it."""
     log = log_place()
     if "checkpoint" in result:
         yield "checkpoint", result["checkpoint"]
@@ -212,7 +212,7 @@ def list_outputs(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def can_recommend(config: Config) -> bool:
-    """Whether `recommend` takes a checkpoint: no trees, and no ready-made lists of items."""
+    """Whether `recommend` takes a checkpoint: not for trees, nor for ready-made lists of items."""
     lists = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]
     return config["MODEL_TYPE"] != ModelType.DECISIONTREE and not lists
 
@@ -238,12 +238,12 @@ def suggest_next_step(
 
 
 def _is_named(config: Config) -> bool:
-    """Whether the name of the model stands for its class, and not for another of that name."""
+    """Whether the model's name refers to its class, not to another class of the same name."""
     name = config["model"]
     return name in {*list_models(), *recbole_models()} and get_model(name) is config.model_class
 
 
 def say_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Lines with names in front, on the screen and in the log."""
+    """Show lines with their names in front, on the screen and in the log."""
     present = [(name, text) for name, text in pairs if text]
     show("\n".join(["", *aligned(present)]))

@@ -1,4 +1,4 @@
-"""The steps of a run, one function each; `quick_start` takes them in turn."""
+"""The steps of a run, one function each; `quick_start` calls them in order."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from recbole_llm.trainers.stock import trainer_of
 
 
 def load_data(config: Config, vocabulary: Vocabulary | None = None) -> PreparedData:
-    """The data set, with the model's offline work done and its features attached, and its three
-    loaders."""
-    _trainer_class(config)  # its error is not to wait until texts are encoded
+    """The data set and its three data loaders, after the model's offline work and with its features
+    attached."""
+    _trainer_class(config)  # fails here rather than after the encoding of texts
     return prepare_data(config, vocabulary=vocabulary)
 
 
 def build_model(config: Config, train_dataset: Dataset) -> Any:
-    """The model on its device, seeded; its item table as ``item_init`` says."""
+    """The model on its device, with seeded weights, and its item table as ``item_init`` says."""
     init_seed(config["seed"], config["reproducibility"])
     name = config["model"]
     with missing_packages_named(name), prints_logged(name):
@@ -70,22 +70,22 @@ def _trainer_class(config: Config) -> type[Any]:
 
 @contextmanager
 def progress_shown(config: Config, trainer: Any) -> Iterator[bool]:
-    """Within it a trainer shows its progress as the configuration says, and writes its curves; the
-    value is the ``show_progress`` of its methods."""
+    """Show the trainer's progress as configured, and close its TensorBoard writer after the block;
+    yields the ``show_progress`` argument for the trainer's methods."""
     bars = shows_epoch_bars(config)
     trainer.progress.shown = shows_progress(config) and not bars
-    with closing(trainer.tensorboard):  # whose thread lives on otherwise, one for each run
+    with closing(trainer.tensorboard):  # else its thread would outlive the run
         yield bars
 
 
 def start(config: Config, trains: bool = False) -> None:
-    """Seed, log and set this process up as a configuration says.
+    """Seed this process, start its log, and set it up as the configuration says.
 
     Args:
-        trains: whether a training follows, which writes its checkpoints hours later.
+        trains: whether a training follows: its output folders are checked now, not hours later.
 
     Raises:
-        ValueError: a folder that the training needs cannot be written.
+        ValueError: an output folder of the training cannot be written.
     """
     if trains:
         folder = config["checkpoint_dir"]

@@ -1,3 +1,3 @@
-"""The version, alone so that the build reads it without importing anything else."""
+"""The version, in its own module so that the build can read it without other imports."""
 
 __version__ = "0.2.0.dev0"

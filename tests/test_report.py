@@ -208,7 +208,7 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
     assert run_main(["--model=BPR", "--dataset=tiny", "--output=file/r.json"]) == 2
     assert "folder 'file' cannot be written" in capsys.readouterr().err
     assert run_main(["--model=BPR", "--dataset=tiny", "--user_metrics=users.csv"]) == 2
-    assert "'users.csv' is written in NumPy's form; name it ….npz" in capsys.readouterr().err
+    assert "'users.csv' must end in .npz, NumPy's format" in capsys.readouterr().err
     Path("results").mkdir()
     for key in ("output", "user_metrics"):
         assert run_main(["--model=BPR", "--dataset=tiny", f"--{key}=results"]) == 2

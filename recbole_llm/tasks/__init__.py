@@ -1,1 +1,1 @@
-"""The work of each command, a file or a folder each."""
+"""The implementation of each command, in one file or folder per command."""

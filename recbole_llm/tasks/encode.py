@@ -1,4 +1,4 @@
-"""The vectors of a data set's items, without a model to train."""
+"""Encoding of a data set's items, without training a model."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from recbole_llm.offline.run import load_dataset
 from recbole_llm.steps import start
 
 _SHOWN = 3  # items whose texts are shown
-DEFAULT_MODEL = "AlphaRec"  # a general model needs the least of the data: not even timestamps
+DEFAULT_MODEL = "AlphaRec"  # general models need the fewest fields, not even timestamps
 
 
 def encode(
     files: Sequence[str] = (), argv: Sequence[str] = (), output: str | None = None
 ) -> Iterator[str]:
-    """Encode what the store lacks, and say what items read like.
+    """Encode the items that have no stored vectors, and show the texts of a few items.
 
     Args:
         files: YAML files.
         argv: ``--key=value`` arguments.
-        output: file (.npz) of the vectors, which ``encoder: precomputed`` reads; None: none.
+        output: file (.npz) of the vectors, which ``encoder: precomputed`` reads; None: no file.
 
     Raises:
-        ValueError: in one line: settings, files, encoder or vectors at fault.
+        ValueError: in one line: invalid settings, files, encoder or vectors.
     """
     config = Config(config_file_list=files, argv=argv, default_model=DEFAULT_MODEL)
     if output is not None:
-        _check_output(output)  # before the work
+        _check_output(output)  # before the encoding
     start(config)
     stage = EncodeStage(config, load_dataset(config))
     report, encoded = stage.complete(), stage.encoded
@@ -58,4 +58,4 @@ def _check_output(file: str) -> None:
         raise ValueError(f"--output: '{file}' does not end in .npz; {OTHER_FILE}")
     check_file(file, OTHER_FILE)
     if Path(file).exists() and not was_written(file):
-        raise ValueError(f"'{file}' holds something else than this command writes; {OTHER_FILE}")
+        raise ValueError(f"'{file}' was not written by this command; {OTHER_FILE}")

@@ -72,7 +72,7 @@ def list_all() -> Iterator[str]:
 
 
 def _find_task(spec: ModelSpec) -> str:
-    """Find the task of a model from its class; "?" where that cannot be imported here."""
+    """Find the task of a model from its class; "?" if the class cannot be imported."""
     model = _load_class(spec)
     if model is None:
         return "?"
@@ -145,7 +145,7 @@ def describe(name: str) -> Iterator[str]:
 
 
 def _describe_encoder(spec: EncoderSpec) -> Iterator[str]:
-    """List the encoder's own keys, and those of all encoders that it reads."""
+    """List the encoder's own keys, and the keys of all encoders that this one reads."""
     yield click.style(f"--encoder={spec.name}", bold=True) + f": {spec.summary}"
     yield ""
     parts: list[type[Settings]] = [*settings_of_parts(spec), EncoderSettings]

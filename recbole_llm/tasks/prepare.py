@@ -23,16 +23,16 @@ def prepare(
     argv: Sequence[str] = (),
     stage: str | None = None,
 ) -> list[StageReport]:
-    """Do a model's stages that are missing, and report on each; a run does the same.
+    """Carry out the missing stages of a model, as a run does, and report on each.
 
     Args:
         model, dataset, config_file_list, config_dict, argv: as `run_recbole_llm` takes them.
-        stage: a stage by name, which alone is done; None: those of the model.
+        stage: name of the only stage to carry out; None: all stages of the model.
 
     Raises:
-        ValueError: in one line: settings, files, or a stage at fault.
+        ValueError: in one line: invalid settings or files, or a stage that fails.
     """
-    load_plugins(config_file_list, config_dict, argv)  # which may have the stage
+    load_plugins(config_file_list, config_dict, argv)  # a plugin may define the stage
     spec = None if stage is None else get_registry().find(StageSpec, stage)
     config = Config(model, dataset, config_file_list, config_dict, argv, stage=stage)
     start(config)

@@ -87,7 +87,7 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
             "left out, since they have no user: 1 (line 6)",
             "left out, since their time cannot be read: 1 (line 5: 'yesterday')",
             "left out, since they repeat another row: 1 (line 4)",
-            "'products.csv': tabs or line ends in texts, spaces now: 1 ('Black tea loose')",
+            "'products.csv': tabs or line ends in texts, replaced by spaces: 1 ('Black tea loose')",
             "'products.csv': left out: an item that has a row already: 1 (C3)",
             "'products.csv': left out, since they have no item: 1 (line 7)",
             "'products.csv': items with interactions but no row: 1 (D4)",
@@ -318,7 +318,7 @@ def test_files_that_cannot_be_read_say_why() -> None:
     assert "'l.jsonl' is not utf-8; name its encoding" in error("l.jsonl")
     Path("ml-latest").mkdir()
     assert "--items: a folder of MovieLens has its own" in error("ml-latest", "--items=t.csv")
-    assert "--encoding: that of a folder of MovieLens is known" in error(
+    assert "--encoding: the encoding of MovieLens is known" in error(
         "ml-latest", "--encoding=latin-1"
     )
 
@@ -460,7 +460,7 @@ def test_labels_and_further_columns_are_kept() -> None:
     [
         (["--item=user"], "column 'user' of 'o.csv' would be both user and item; name the"),
         (["--keep=acton"], "--keep: 'o.csv' has no column 'acton'; did you mean 'action'?"),
-        (["--keep=action:seq"], "--keep: 'action:seq' is of no type; token and float are there"),
+        (["--keep=action:seq"], "--keep: 'action:seq' has an unknown type; use token or float"),
         (["--date-format=%Q"], "--date-format: 'Q' is a bad directive in format '%Q'"),
         (["--output="], "--output: '' has no name; name a folder, such as dataset/shop"),
         (["--output=/"], "--output: '/' has no name"),

@@ -105,7 +105,7 @@ def test_columns_of_items(values: list[str], kind: str, written: list[str]) -> N
         (["3.50 €", "1.200 €"], "'1.200 €' may be 1200 or 1.200"),
         (["47,92 €", "$3,50"], "'$3,50' and '47,92 €' have different units"),
         (["19 %", "0,19"], "'0,19' and '19 %' have different units"),
-        (["3,50", "4,50", "auf Anfrage"], "'auf Anfrage' is none"),
+        (["3,50", "4,50", "auf Anfrage"], "'auf Anfrage' is no number"),
     ],
 )
 def test_what_only_looks_like_numbers_stays_text(values: list[str], why: str) -> None:

@@ -62,7 +62,7 @@ def test_only_a_file_of_this_command_is_replaced(monkeypatch: pytest.MonkeyPatch
     Path("text.npz").write_text("mine")
     monkeypatch.setattr("recbole_llm.tasks.encode.load_dataset", dict)  # not before the work
     for name in ("mine.npz", "text.npz"):
-        said = f"error: '{name}' holds something else than this command writes; name another file"
+        said = f"error: '{name}' was not written by this command; name another file"
         assert encode(f"--output={name}").output == f"{said} with --output\n"
     said = "error: --output: 'vectors.csv' does not end in .npz; name another file with --output\n"
     assert encode("--output=vectors.csv").output == said

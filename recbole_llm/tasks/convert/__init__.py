@@ -1,1 +1,1 @@
-"""Tables of users' own making as data sets."""
+"""Conversion of users' own tables to data sets."""

@@ -1,4 +1,4 @@
-"""The roles of a table's columns: named by the user, or guessed by their names."""
+"""The roles of a table's columns: given by the user, or guessed from their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from recbole_llm.core.errors import near_hint
 from recbole_llm.tasks.convert.sources import Source
 
-# Spelt without case and signs; the first that is there is taken.
+# In lower case and without punctuation; the first name that a table has is taken.
 KNOWN = {
     "user": ("userid", "user", "customerid", "customer", "reviewerid", "uid", "visitorid",
              "clientid", "client", "buyerid", "memberid", "accountid", "sessionid"),
@@ -20,19 +20,19 @@ KNOWN = {
     "rating": ("rating", "overall", "stars", "ratings"), "label": ("label",), "keep": (),
 }  # fmt: skip
 OPTIONAL = ("rating", "time", "label")
-NONE = "none"  # given for one of these: no column is to be guessed
+NONE = "none"  # a value for these roles: no column is to be guessed
 
 
 def normalize_name(name: str) -> str:
-    """Strip a column's name of case and signs, and of RecBole's type."""
+    """A column's name in lower case, without punctuation and without RecBole's type."""
     return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
 
 
 def find_column(role: str, given: str | None, columns: Sequence[str], source: Source) -> str | None:
-    """Find a role's column: the one that is named, else one whose name says it; none for `NONE`.
+    """Find a role's column: the given one, else one with a known name; None for `NONE`.
 
     Raises:
-        ValueError: the named one is not there.
+        ValueError: the table lacks the given column.
     """
     if given == NONE and role in OPTIONAL and NONE not in columns:
         return None
@@ -43,10 +43,10 @@ def find_column(role: str, given: str | None, columns: Sequence[str], source: So
 
 
 def check_column(option: str, name: str, columns: Sequence[str], source: Source) -> str:
-    """Refuse a column that an option names and the table lacks; returns its name.
+    """Refuse a column that an option names but the table lacks; returns the name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: the table has no such column.
     """
     if name in columns:
         return name
@@ -58,10 +58,10 @@ def check_column(option: str, name: str, columns: Sequence[str], source: Source)
 
 
 def check_roles(roles: Mapping[str, str | None], columns: Sequence[str], source: Source) -> None:
-    """Refuse a table without a user or an item, and name every role that no column has.
+    """Refuse a table without a column of users or items, and name every role without a column.
 
     Args:
-        roles: {role: the column that is named}.
+        roles: {role: the given column}.
     """
     lacking = [
         role for role, given in roles.items() if not find_column(role, given, columns, source)

@@ -1,4 +1,4 @@
-"""One pass over a table of items or of users, written as an atomic file."""
+"""One pass over a table of items or users, which writes an atomic file."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ class DescriptionPass:
     roles: Roles
     known: set[str]  # ids that have interactions
     summary: Summary
-    progress: Callable[[int], None]  # told after each chunk how many rows were read
-    apart: bool = True  # whether the table is one of its own, with one row an id
+    progress: Callable[[int], None]  # called after each chunk with its number of rows
+    apart: bool = True  # whether this is a separate table, with one row per id
     found: Descriptions = field(default_factory=Descriptions)
     problems: Problems = field(default_factory=Problems)
     id: str = ""  # the column of the ids
     takes_all: bool = False  # whether all columns are taken
     kinds: dict[str, str] = field(default_factory=dict)  # {column: type}
-    numbers: dict[str, Numbers] = field(default_factory=dict)  # {column: its own form of numbers}
+    numbers: dict[str, Numbers] = field(default_factory=dict)  # {column: form of its numbers}
     seen: set[str] = field(default_factory=set)
     blank: set[str] = field(default_factory=set)  # ids whose row has no text
-    held: dict[str, list[Any]] = field(default_factory=dict)  # such rows, until one with text comes
+    held: dict[str, list[Any]] = field(default_factory=dict)  # rows of interactions without text
 
     @contextmanager
     def writing(self) -> Iterator[Descriptions]:
-        """Write the ``.item`` or ``.user`` file, which is put in place when the block ends well."""
-        self.source.problems = Problems()  # what was wrong with interactions was said
+        """Write the ``.item`` or ``.user`` file, which is put in place if the block succeeds."""
+        self.source.problems = Problems()  # those of interactions were reported
         folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.{self.of}", OTHER_FOLDER) as file:
             for chunk in self.source.chunks():
@@ -73,7 +73,7 @@ class DescriptionPass:
                 raise ValueError(f"'{self.source}'{what}; leave {option} out")
             file.write(as_lines(self._rows_without_text()))
             self._complete_summary()
-            file.flush()  # a full disk is known before any of the files is in place
+            file.flush()  # a full disk fails here, before any file is in place
             yield self.found
 
     def _complete_summary(self) -> None:
@@ -110,7 +110,7 @@ class DescriptionPass:
         self.found.unused = [name for name in others if name not in texts] if self.apart else []
 
     def _requested_columns(self, names: list[str]) -> tuple[str, Sequence[str] | None]:
-        """The option that names the columns to take, and those that it or a known layout names."""
+        """The option that names the columns to take, and the columns that it or a layout names."""
         if self.of == "user":
             return "user_text", self.roles.user_text
         return "text", text_columns(names) if self.roles.text is None else self.roles.text
@@ -124,7 +124,7 @@ class DescriptionPass:
 
     def _convert_rows(self, chunk: DataFrame) -> DataFrame:
         ids = [self._clean_text(text, "ids" if self.apart else "") for text in chunk[self.id]]
-        columns = [ids]  # without names: a column may be called as the ids are
+        columns = [ids]  # by position: a text column may have the name of the ids
         for name, kind in self.kinds.items():
             texts = chunk[name]
             if kind == "float":
@@ -144,13 +144,13 @@ class DescriptionPass:
         return rows.drop(columns=LINE)[kept]
 
     def _rows_without_text(self) -> DataFrame:
-        """A row of each item none of whose interactions has its text."""
+        """One row for each item that has no text in any of its interactions."""
         self.blank |= self.held.keys() - self.seen - {"", PADDING}
         self.seen |= self.blank
         return DataFrame([row for token, row in self.held.items() if token in self.blank])
 
     def _mask_first_rows(self, ids: Sequence[str], lines: Iterable[object]) -> list[bool]:
-        """A mask of the rows that are the first of an id."""
+        """A mask of the first row of each id."""
         kept: list[bool] = []
         again: list[str] = []
         without: list[str] = []
@@ -168,7 +168,7 @@ class DescriptionPass:
         return kept
 
     def _read_number(self, text: str, numbers: Numbers | None) -> str:
-        """The type of a column is that of its beginning."""
+        """A number in plain form; "" for other texts, since only the first rows set the type."""
         number: str | None = text.strip()
         if not number:
             return ""
@@ -182,16 +182,16 @@ class DescriptionPass:
         return number or ""
 
     def _clean_text(self, text: str, what: str) -> str:
-        """A text without breaks, which are told; "": those of interactions were told there."""
+        """A text without tabs and line ends, which are reported unless `what` is ""."""
         safe = without_breaks(text)
         if what and BREAKS.search(text):
-            self.problems.add(f"tabs or line ends in {what}, spaces now", [repr(safe[:20])])
+            self.problems.add(f"tabs or line ends in {what}, replaced by spaces", [repr(safe[:20])])
         return safe
 
     def _guess_type(self, name: str, column: Any) -> str:
         """The type of a column: numbers with decimals or units, single words, or texts."""
         filled = [text for text in column if text]
-        # Whole numbers may be names, such as years.
+        # Whole numbers may be categories, such as years.
         if all(map(_NUMBER.fullmatch, filled)) and any("." in text for text in filled):
             return "float"
         found = detect_numbers(filled)
@@ -199,7 +199,7 @@ class DescriptionPass:
             self.numbers[name] = found.numbers
             return "float"
         if found.exact and found.most:
-            why = found.doubt or f"'{without_breaks(found.other)[:20]}' is none"
+            why = found.doubt or f"'{without_breaks(found.other)[:20]}' is no number"
             self.summary.problems.append(
                 f"'{self.source}': '{name}' stays text, though it looks like numbers: {why}"
             )

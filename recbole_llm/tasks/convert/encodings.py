@@ -6,7 +6,7 @@ import codecs
 from typing import IO
 
 _BLOCK = 1 << 20  # bytes
-_STARTS = {  # of files that are no texts
+_STARTS = {  # first bytes of files that are no texts
     b"PK\x03\x04": "an Excel file or an archive; save the table as CSV, or unpack it",
     b"\xd0\xcf\x11\xe0": "an Excel file; save the table as CSV",
     b"PAR1\x15": "a Parquet file; let its name end in .parquet",
@@ -17,7 +17,7 @@ _STARTS = {  # of files that are no texts
 
 
 def check_text(file: IO[bytes], name: object) -> None:
-    """Refuse what no encoding makes a text of, and some would silently take for one."""
+    """Refuse files that are no texts, although some encodings would silently decode them."""
     head = file.read(max(map(len, _STARTS)))
     for start, what in _STARTS.items():
         if head.startswith(start):
@@ -25,11 +25,12 @@ def check_text(file: IO[bytes], name: object) -> None:
 
 
 def is_utf_8(file: IO[bytes], named: str) -> bool:
-    """Whether a file is UTF-8 after all, which other texts hardly happen to look like.
+    """Whether a file is UTF-8 after all; texts in other encodings are hardly ever valid UTF-8.
 
     Args:
-        named: its encoding, as the user says. ASCII alone does not speak against it, since those
-            such as ISO-2022 look like that; but a wide one, such as UTF-16, has zeros.
+        named: the encoding that the user gave. It is kept for a file of ASCII bytes alone, since
+            encodings such as ISO-2022 look like that, but not if it is a wide encoding such as
+            UTF-16, whose texts have zero bytes.
     """
     decoder, plain = codecs.getincrementaldecoder("utf-8")(), True
     try:
@@ -45,9 +46,9 @@ def is_utf_8(file: IO[bytes], named: str) -> bool:
 
 
 def check_known(encoding: str) -> None:
-    """Refuse the name of no encoding."""
+    """Refuse the name of an unknown encoding."""
     try:
-        "".encode(encoding)  # codecs.lookup knows those that are not of text, too, such as hex
+        "".encode(encoding)  # codecs.lookup also takes codecs that are not for text, such as hex
     except LookupError:
         raise ValueError(
             f"--encoding: '{encoding}' is unknown; utf-8, utf-16, cp1252 and latin-1 are usual"
@@ -55,8 +56,8 @@ def check_known(encoding: str) -> None:
 
 
 def decode_error(file: object, encoding: str, error: UnicodeDecodeError) -> ValueError:
-    """The error for a file that an encoding does not fit. Windows writes cp1252, which latin-1
-    would silently take for something else; cp1252 in turn leaves out a few bytes."""
+    """The error for a file that cannot be decoded. It suggests Windows' cp1252 first, which latin-1
+    would silently misread; latin-1 is the way out for the few bytes that cp1252 lacks."""
     other = "latin-1" if encoding == "cp1252" else "cp1252"
     if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         other = "utf-16"

@@ -24,13 +24,13 @@ _FLAGS = {"true": "1", "false": "0"}
 
 
 class Fields:
-    """The fields of a table of interactions, found in its first rows.
+    """The fields of a table of interactions, determined from its first rows.
 
-    A role is that of `Roles`; a further column that is kept has its field and type as its role.
+    Roles are those of `Roles`; the role of a further column to keep is its field with its type.
 
     Args:
         chunk: the first rows.
-        without: optional roles that are not to be guessed.
+        without: optional roles for which no column is to be guessed.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Fields:
         self._keep()
         first = {role: chunk[column] for role, column in self.columns.items()}
         self.found = {role: _detect_form(first[role]) for role in first if self.is_number(role)}
-        self.times: Times | None = None  # found out at the first time that there is
+        self.times: Times | None = None  # detected in the first chunk that has times
 
     def _assign(self, without: Container[str]) -> None:
         given = {role: getattr(self.roles, role) for role in ("user", "item", *OPTIONAL)}
@@ -65,7 +65,7 @@ class Fields:
         for typed in self.roles.keep:
             name, kind = (typed, "") if typed in self.names else typed_column(typed)
             if kind not in ("", "token", "float"):
-                raise ValueError(f"{keep}: '{typed}' is of no type; token and float are there")
+                raise ValueError(f"{keep}: '{typed}' has an unknown type; use token or float")
             column = check_column("keep", name, self.names, self.source)
             own = field_name(column, [field.partition(":")[0] for field in self.header()])
             self._take(f"{own}:{kind or 'token'}", column)
@@ -85,11 +85,11 @@ class Fields:
         return [_FIELDS.get(role, role) for role in self.columns]
 
     def is_number(self, role: str) -> bool:
-        """Whether a role's values are numbers, but no times."""
+        """Whether a role's values are numbers other than times."""
         return role in ("rating", "label") or role.endswith(":float")
 
     def values(self, role: str, texts: Series) -> FloatArray:
-        """A role's values, NaN where a text is none, [N]."""
+        """A role's values [N], NaN where a text cannot be read."""
         if role == "time":
             values = self._seconds(texts)
         else:
@@ -104,7 +104,7 @@ class Fields:
         return self.times.seconds(texts)
 
     def unread(self, role: str) -> str:
-        """The fault of a text that gave no value."""
+        """Why a text gave no value, as a clause."""
         form = self.roles.date_format
         if role == "time" and form is not None:
             return f"does not fit {self.source.option('date_format', form)}"
@@ -118,7 +118,7 @@ class Fields:
 
 def _values(texts: Series, numbers: Numbers | None) -> FloatArray:
     if numbers is None:
-        values = _floats(texts)  # flags are rare, and putting them right takes longer than this
+        values = _floats(texts)  # flags are rare, and replacing them takes longer than this
         return _floats(_without_flags(texts)) if np.isnan(values).any() else values
     plain = [_plain(text, numbers) for text in _without_flags(texts)]
     return _floats(Series(plain, dtype=object))
@@ -134,13 +134,13 @@ def _without_flags(texts: Series) -> Series:
 
 
 def _plain(text: str, numbers: Numbers) -> str | None:
-    """A number for pandas, which also reads such as 1e-3, unless it would mistake thousands."""
+    """A number for pandas, which also reads such as 1e-3; None if pandas would misread the text."""
     rest = text if numbers.decimal == "." or "." not in text else None
     return numbers.plain(text) or rest
 
 
 def _detect_form(texts: Series) -> NumberFindings:
-    """How a column of numbers writes them; as computers do, where that fits all."""
+    """How a column writes its numbers; by default as pandas reads them, if that fits all."""
     filled = _without_flags(texts[texts.str.strip() != ""])
     if to_numeric(filled, errors="coerce").notna().all():
         return NumberFindings()

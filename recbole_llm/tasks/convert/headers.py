@@ -1,4 +1,4 @@
-"""The header of a CSV file: its place, and the names of the columns."""
+"""The header of a CSV file: its line, and the names of the columns."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import IO
 
 from recbole_llm.data.reading.parsing import read_csv_rows
 
-NAMELESS = re.compile(r"Unnamed: \d+")  # as pandas calls the index that it wrote before
+NAMELESS = re.compile(r"Unnamed: \d+")  # pandas' name for a column without one, such as an index
 _SEPARATORS = ("\t", ",", ";", "|")
-_QUOTED = re.compile(r'"[^"]*"')  # a name, which may have separators
+_QUOTED = re.compile(r'"[^"]*"')  # a name, which may contain separators
 _FOR_EXCEL = re.compile(r'"?sep=.?"?\s*', re.IGNORECASE)  # a line that names the separator
 _NOTHING = '\t,;|" \r\n'  # an empty row of Excel is a line of separators
 
 
 def find_header(file: IO[str]) -> tuple[str, int]:
-    """Read a file up to its header: past empty rows, and the line that is for Excel alone.
+    """Move a file to its header: past empty rows, and past a line that is only for Excel.
 
     Returns:
-        the separator, which the header has most of; how many lines stand before it.
+        the separator that is most frequent in the header; the number of lines before the header.
     """
     before, place = 0, file.tell()
     while (line := file.readline()) and (not line.strip(_NOTHING) or _FOR_EXCEL.fullmatch(line)):
@@ -32,25 +32,25 @@ def find_header(file: IO[str]) -> tuple[str, int]:
 def number_rows(
     file: IO[str], separator: str, before: int, quoted: bool
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows, each with the line that it begins in, from 1 and after the lines that were read.
+    """Rows, each with the line in which it begins, counted from 1; `before` lines were read.
 
     Raises:
-        csv.Error: a quote is not closed until the end of the file.
+        csv.Error: a quote is not closed by the end of the file.
     """
-    if len(separator) > 1:  # MovieLens has "::", which is nothing to the csv module
+    if len(separator) > 1:  # such as MovieLens' "::", which the csv module refuses
         yield from enumerate((line.rstrip("\r\n").split(separator) for line in file), before + 1)
         return
     reader = read_csv_rows(
         file,
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        skipinitialspace=separator != "\t",  # spaces after a comma belong to no value
+        skipinitialspace=separator != "\t",  # spaces after a comma are no part of the value
     )
     line, begun, row = before + 1, 0, []
     for row in reader:
         yield line, row
         begun, line = line, before + reader.line_num + 1
-    if line > begun + 1 and row and row[-1].endswith("\n"):  # the end of the file, in a value
+    if line > begun + 1 and row and row[-1].endswith("\n"):  # the file ended in a value
         raise csv.Error(f"the quote that opens in line {begun} is not closed")
 
 

@@ -1,4 +1,4 @@
-"""One pass over a table of interactions, written as an atomic file."""
+"""One pass over a table of interactions, which writes an atomic file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Interactions:
         self, source: Source, roles: Roles, summary: Summary, progress: Callable[[int], None]
     ) -> None:
         self.source, self.roles, self.summary, self.progress = source, roles, summary, progress
-        self.wrong: dict[str, str] = {}  # {role: why the column that was guessed is none}
+        self.wrong: dict[str, str] = {}  # {role: why the guessed column is not taken}
         self._start()
 
     def _start(self) -> None:
@@ -50,16 +50,16 @@ class Interactions:
         self.summary.first = self.summary.last = float("nan")
 
     def column(self, role: str) -> str:
-        """The column of a role that every table has."""
+        """The column of a role that every table must have."""
         assert self.fields is not None
         return self.fields.columns[role]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Write the ``.inter`` file, which is put in place when the block ends well."""
+        """Write the ``.inter`` file, which is put in place if the block succeeds."""
         folder = self.summary.folder
         with written_whole(folder / f"{folder.name}.inter", OTHER_FOLDER) as file:
-            while not self._write(file):  # a guess may prove wrong in a late chunk only
+            while not self._write(file):  # a guess may prove wrong only in a late chunk
                 file.seek(0)
                 file.truncate()
                 self._start()
@@ -70,11 +70,11 @@ class Interactions:
             summary.users, summary.items = len(self.users), len(self.items)
             self.problems.add(late_columns_problem(), self._late_columns())
             summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
-            file.flush()  # a full disk is known before any of the files is in place
+            file.flush()  # a full disk fails here, before any file is in place
             yield
 
     def _write(self, file: BinaryIO) -> bool:
-        """One pass; False where it ends at a guess that is wrong."""
+        """Make one pass; returns False if a wrong guess ended it."""
         try:
             for chunk in self.source.chunks():
                 if self.fields is None:
@@ -115,7 +115,7 @@ class Interactions:
                 if BREAKS.search("".join(texts)):  # one search, since most tables have none
                     safe = [without_breaks(text) for text in texts]
                     rows[role] = Series(safe, texts.index, dtype=object)
-                    what = f"tabs or line ends in '{fields.columns[role]}', spaces now"
+                    what = f"tabs or line ends in '{fields.columns[role]}', replaced by spaces"
                     self._mask_right(what, texts.str.contains(BREAKS), lines, kept, rows[role])
         for role in ("user", "item"):
             kept &= self._mask_right(
@@ -136,7 +136,7 @@ class Interactions:
     def _mask_readable(
         self, role: str, values: FloatArray, texts: Series, lines: Any, kept: Any, fields: Fields
     ) -> Any:
-        """A mask of the rows that do not have to be left out for these values."""
+        """A mask of the rows that need not be left out because of these values."""
         nan, column = np.isnan(values), fields.columns[role]
         if role.endswith(":float"):
             texts = texts.str.strip()
@@ -158,7 +158,7 @@ class Interactions:
     def _mask_right(
         self, what: str, wrong: Any, lines: Any, kept: Any, texts: Series | None = None
     ) -> Any:
-        """A mask of the rows that are not wrong; those that are, and were not yet, are counted."""
+        """A mask of the rows that are not wrong; wrong rows that were kept so far are reported."""
         wrong = np.asarray(wrong, bool)
         new = wrong & kept
         places = [f"line {line}" for line in lines[new][:3]]
@@ -181,8 +181,8 @@ class Interactions:
 
 
 def _hash_rows(rows: DataFrame) -> Any:
-    """One number a row, uint64 [N], of what every column of the file says; an empty value is like
-    none, since later chunks of JSON lines may have further columns."""
+    """A hash of each row's values in all columns of the file, uint64 [N]. Empty values count as
+    missing columns, since later chunks of JSON lines may have further columns."""
     total = np.zeros(len(rows), np.uint64)
     for name, texts in rows.items():
         values = util.hash_array(texts.to_numpy(object), hash_key=digest(str(name))[:16])
@@ -191,13 +191,13 @@ def _hash_rows(rows: DataFrame) -> Any:
 
 
 class _Seen:
-    """Which 64-bit hashes were there before; 8 bytes each."""
+    """The 64-bit hashes seen so far, 8 bytes each."""
 
     def __init__(self) -> None:
         self.sorted: list[Any] = []
 
     def add(self, hashes: Any) -> Any:
-        """Take hashes in; bool [N], whether each was there, earlier ones of the same call too."""
+        """Add hashes; returns bool [N], whether each was seen before, in this call or another."""
         values, first = np.unique(hashes, return_index=True)
         there = np.zeros(len(values), bool)
         for known in self.sorted:
@@ -209,8 +209,8 @@ class _Seen:
         return again
 
     def _keep(self, values: Any) -> None:
-        """Put sorted hashes with the others, in few arrays of growing sizes: with one for each call
-        a look at all of them would take longer and longer."""
+        """Store sorted hashes in a few arrays of growing sizes: with one array for each call, each
+        lookup would take longer than the last."""
         while self.sorted and len(self.sorted[-1]) <= 2 * len(values):
             values = np.sort(np.concatenate([self.sorted.pop(), values]), kind="stable")
         if len(values):

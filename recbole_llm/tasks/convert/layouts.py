@@ -1,4 +1,4 @@
-"""Data sets that many people have: where their files lie, and which columns are what."""
+"""Layouts of common data sets: their files, and the meaning of their columns."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ _MOVIELENS = (
         "u.user", ("userId", "age", "gender", "occupation", "zip_code"),
     ),
 )  # fmt: skip
-# The column of ids, some of which one at least a table of the layout has (a shop may call its ids
-# so, too), and those that say something. Amazon's metadata of 2014, 2018 and 2023 have pictures,
-# prices in words and lists of other products besides.
+# Each layout: the column of ids, columns of which its tables have at least one (a shop's table may
+# have the same name for ids), and the columns with useful texts. Amazon's metadata of 2014, 2018
+# and 2023 also has pictures, prices in words and lists of other products.
 _TEXTS = (
     (
         "parent_asin",
@@ -75,10 +75,10 @@ _TEXTS = (
 
 
 def movielens(folder: Path) -> tuple[Source, Source, Source | None]:
-    """Interactions, items and, where they are described, users of a folder of MovieLens.
+    """The tables of a MovieLens folder: interactions, items and, if it describes them, users.
 
     Raises:
-        ValueError: the folder is of another kind.
+        ValueError: the folder lacks the files of a MovieLens data set.
     """
     for one in _MOVIELENS:
         ratings, movies = folder / one.ratings, folder / one.movies
@@ -95,12 +95,12 @@ def movielens(folder: Path) -> tuple[Source, Source, Source | None]:
     known = ", ".join(f"{one.ratings} with {one.movies}" for one in _MOVIELENS)
     raise ValueError(
         f"'{folder}' is a folder without the files of a MovieLens data set ({known}); name the "
-        f"file of interactions, and with --items that of the items"
+        f"file of interactions, and the file of items with --items"
     )
 
 
 def text_columns(columns: Collection[str]) -> list[str] | None:
-    """The columns of texts where the layout is known; None where it is not."""
+    """The text columns of a known layout; None if the layout is unknown."""
     own = set(columns)
     known = (texts for ids, others, texts in _TEXTS if ids in own and others & own)
     texts = next(known, None)

@@ -1,8 +1,8 @@
 """Numbers as people write them: ``47,92 €``, ``1.200,00``, ``USD 1,299.00``, ``19 %``.
 
-Point and comma both stand for decimals or for thousands, and a single value may not say which:
-``1.200`` is 1200 in one country and 1.2 in another. So it is the column that says it: all its
-numbers are read in one way, or none is.
+A point or a comma may separate decimals or thousands, and a single value may not tell which:
+``1.200`` is 1200 in one country and 1.2 in another. So the whole column decides: all its numbers
+are read in the same way, or none is read.
 
 >>> found = detect_numbers(["47,92 €", "1.200 €"])
 >>> [found.numbers.plain(text) for text in ("47,92 €", "1.200 €", "on request")]
@@ -26,7 +26,7 @@ _PARTS = re.compile(  # spaces may be no-break ones
     rf"\s*(?P<sign>[-−]?)\s?(?P<before>{_UNITS})?\s?(?P<inner>[-−]?)"
     rf"(?P<digits>[0-9](?:[0-9.,'’\s]*[0-9])?)\s?(?P<after>{_UNITS})?\s*"
 )
-# A zero before other digits is a sign of codes, such as those of places.
+# A leading zero is a sign of codes, such as postal codes.
 _WHOLE = "0|[1-9][0-9]*|[1-9][0-9]{{0,2}}(?P<group>[{groups}])[0-9]{{3}}(?:(?P=group)[0-9]{{3}})*"
 _DIGITS = {
     decimal: re.compile(rf"({_WHOLE.format(groups=groups)})(?:[{decimal}](?P<part>[0-9]+))?")
@@ -39,10 +39,10 @@ class Numbers:
     """How the numbers of a column are written."""
 
     decimal: str  # point or comma
-    unit: str = ""  # currency or % beside them; a currency need not stand everywhere
+    unit: str = ""  # currency or %; some numbers may lack the currency
 
     def plain(self, text: str) -> str | None:
-        """A number with a decimal point and digits alone; None where it is written otherwise."""
+        """A number in digits with a decimal point; None if the text is written in another way."""
         value = _Value.of(text)
         units = {self.unit} if self.unit == "%" else {self.unit, ""}
         return value.by[self.decimal] if value is not None and value.unit in units else None
@@ -50,18 +50,18 @@ class Numbers:
 
 @dataclass(frozen=True)
 class NumberFindings:
-    """The findings of a look at a column's texts."""
+    """How a column's texts write numbers."""
 
-    numbers: Numbers | None = None  # how numbers are written; None: there are none, or a doubt
+    numbers: Numbers | None = None  # None: there are no numbers, or there is a doubt
     doubt: str = ""  # why they cannot be read in one way; "": they can
     other: str = ""  # the first text that is no number; "": all are
     most: bool = False  # whether more than half of the texts are numbers
-    exact: bool = False  # one has decimals or a unit: other digits may be ids, years or codes
+    exact: bool = False  # some have decimals or a unit: others may be ids, years or codes
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A text that may be a number: by either decimal sign, None where that does not fit."""
+    """A text that may be a number, read with either decimal sign; None where that does not fit."""
 
     text: str
     unit: str
@@ -80,7 +80,7 @@ class _Value:
         return cls(text.strip(), before or after or "", by) if any(by.values()) else None
 
     def is_ambiguous(self) -> bool:
-        """Whether either decimal sign fits, and says another number."""
+        """Whether both decimal signs fit, and give different numbers."""
         return None not in self.by.values() and self.by["."] != self.by[","]
 
 
@@ -94,7 +94,7 @@ def _plain(sign: str, digits: str, decimal: str) -> str | None:
 
 
 def detect_numbers(texts: Iterable[str]) -> NumberFindings:
-    """Detect how the numbers among a column's texts are written; empty texts say nothing."""
+    """Detect how the numbers among a column's texts are written; empty texts are ignored."""
     filled = [text for text in texts if text.strip()]
     read = [_Value.of(text) for text in filled]
     values = [value for value in read if value is not None]
@@ -132,7 +132,7 @@ def _find_decimal_doubt(values: Sequence[_Value], fits: Sequence[str]) -> str:
 
 
 def _only_thousands(values: Sequence[_Value], unclear: list[_Value], decimal: str) -> list[_Value]:
-    """Prices of three decimals among those of two: they may be thousands after all."""
+    """Prices with three decimals among prices with two, which may be thousands after all."""
     lengths = {len((value.by[decimal] or "").partition(".")[2]) for value in values}
     if not any(value.unit not in ("", "%") for value in values) or not lengths - {0, 3}:
         return []

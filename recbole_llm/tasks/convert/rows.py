@@ -20,9 +20,9 @@ def without_breaks(text: str) -> str:
 
 
 def field_name(column: str, taken: Container[str] = ()) -> str:
-    """A column's name as that of a field, without RecBole's type; another than those taken."""
+    """A field's name for a column, without RecBole's type, and different from the names taken."""
     name = re.sub(r"\W+", "_", column.partition(":")[0]).strip("_") or "text"
-    if iskeyword(name):  # which no condition on fields could name
+    if iskeyword(name):  # conditions on fields could not name it
         name += "_"
     while name in taken:
         name += "_2"

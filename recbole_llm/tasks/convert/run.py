@@ -1,4 +1,4 @@
-"""Tables of users' own making as RecBole's atomic files.
+"""Conversion of users' own tables to RecBole's atomic files.
 
 >>> convert("orders.csv", "dataset/shop", items="products.csv")  # doctest: +SKIP
 >>> recbole_llm.from_pandas(orders, "dataset/shop", items=products)  # doctest: +SKIP
@@ -40,24 +40,24 @@ def convert(
     encoding: str = ENCODING,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Summary:
-    """Write a table of interactions, and those of items and users, as a data set of atomic files.
+    """Write tables of interactions, items and users as a data set of atomic files.
 
-    Rows without a user, an item, a readable time or, where such a column is named, a readable
-    rating are left out and counted, and so are those that repeat another in every column. A column
-    that is only guessed to be the rating or the label costs no rows: it is not taken if one of its
-    values is no number. Files are read in chunks.
+    A row is left out and counted if it lacks a user, an item or a readable time, if it lacks a
+    readable rating or label whose column was named, or if it repeats another row in every column. A
+    guessed column of ratings or labels costs no rows: it is not taken if one of its values is no
+    number. Files are read in chunks.
 
     Args:
         interactions: CSV, JSON lines or Parquet; or a folder of MovieLens.
         output: the data set's folder, whose name is the data set's.
-        items: one row an item; None: the `text` columns of the interactions, if any.
-        users: one row a user; None: nothing describes them.
+        items: one row per item; None: the `text` columns of the interactions, if any.
+        users: one row per user; None: users have no descriptions.
         encoding: of text files that are not UTF-8.
-        progress: told after each chunk how many rows were read.
+        progress: called after each chunk with its number of rows.
 
     Raises:
-        ValueError: a file or column that is not there, dates that could mean two days, not one row
-            that can be used, or a folder that cannot be written.
+        ValueError: a missing file or column, dates that could mean two days, no usable row, or a
+            folder that cannot be written.
     """
     tables, roles = _open_tables(interactions, items, users, encoding), roles or Roles()
     source = tables.interactions
@@ -87,9 +87,9 @@ def _write(
     items = tables.items or (tables.interactions if roles.text else None)
     rows = Interactions(tables.interactions, roles, summary, progress)
     with rows.writing(), ExitStack() as written:
-        # What killed conversions left would count as files of the data.
+        # Files that killed conversions left would count as files of the data set.
         remove_left_parts(summary.folder)
-        # The column that orders name an id by comes first: a table may have other ids, too.
+        # The name of the interactions' ids is tried first: a table may have other ids, too.
         like = replace(roles, item=rows.column("item"), user=rows.column("user"))
         if items is not None:
             apart = tables.items is not None
@@ -106,13 +106,13 @@ def _open_tables(
     users: str | Path | Source | None,
     encoding: str,
 ) -> _Tables:
-    """Open the tables that are read; of a folder of MovieLens all of its files."""
+    """Open the tables to read; for a folder of MovieLens, all of its files."""
     if not isinstance(interactions, Source) and Path(interactions).is_dir():
         for option, table in {"items": items, "users": users}.items():
             if table is not None:
                 raise ValueError(f"--{option}: a folder of MovieLens has its own; leave it out")
         if encoding != ENCODING:
-            raise ValueError("--encoding: that of a folder of MovieLens is known; leave it out")
+            raise ValueError("--encoding: the encoding of MovieLens is known; leave it out")
         return _Tables(*movielens(Path(interactions)))
 
     def source(table: str | Path | Source) -> Source:
@@ -123,7 +123,7 @@ def _open_tables(
 
 
 def _check_folder_name(output: str | Path, option: str) -> Path:
-    """The folder, whose name is the data set's."""
+    """The output folder, whose name becomes that of the data set."""
     folder = Path(output)
     if folder.name in ("", ".."):
         folder = folder.resolve()
@@ -139,13 +139,13 @@ def from_pandas(
     users: DataFrame | None = None,
     **roles: Any,
 ) -> Summary:
-    """Write data frames as a data set of atomic files, as `convert` does files.
+    """Write data frames as a data set of atomic files, as `convert` does with files.
 
     Args:
-        interactions: a row an interaction.
+        interactions: one row per interaction.
         output: the data set's folder, such as ``dataset/shop``.
-        items: a row an item.
-        users: a row a user.
+        items: one row per item.
+        users: one row per user.
         roles: fields of `Roles`: user, item, time, rating, label, keep, text, user_text,
             date_format.
     """
@@ -157,7 +157,7 @@ def from_pandas(
 
 
 def _as_names(role: str, value: Any) -> Any:
-    """A role's columns as a text, or of several as a list; a data frame's names may be numbers."""
+    """A role's column as a text, or columns as a list; names in a data frame may be numbers."""
     if value is None or role == "date_format":
         return value
     if role not in ("keep", "text", "user_text"):

@@ -1,4 +1,4 @@
-"""Tables of users' own making, read in chunks of text: CSV, JSON lines, Parquet, data frames."""
+"""Users' own tables, read in chunks of texts: CSV, JSON lines, Parquet, data frames."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Source:
 
     Args:
         path: CSV (any of the usual separators), JSON lines or Parquet; ``.gz`` is unpacked.
-        separator: of a CSV file; None: the one that its first line has most of.
-        names: of the columns of a file without a header.
+        separator: of a CSV file; None: the most frequent one in its header.
+        names: names of the columns, for a file without a header.
         encoding: of a text file that is not UTF-8.
 
     Raises:
@@ -60,12 +60,12 @@ class Source:
 
     @staticmethod
     def option(name: str, value: str = "") -> str:
-        """How a field of `Roles` is given, for messages: ``--date-format=%d.%m.%Y``."""
+        """A field of `Roles` as an option, for messages: ``--date-format=%d.%m.%Y``."""
         shown = value if value in ("", "…") else shlex.quote(value)
         return f"--{name.replace('_', '-')}{'=' if value else ''}{shown}"
 
     def chunks(self) -> Iterator[DataFrame]:
-        """The rows, some at a time: columns of texts, "" where there is none, and `LINE`."""
+        """The rows in chunks: columns of texts, "" for missing values, and the column `LINE`."""
         try:
             yield from self._read()
         except UnicodeDecodeError as error:
@@ -104,7 +104,7 @@ class Source:
             yield from self._frames((line, dict(zip(header, row))) for line, row in rows)
 
     def _rows(self, file: IO[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-        """The header, and line and values of each row that has as many."""
+        """The header, and the line and values of each row that has as many values."""
         separator, before = self.separator, 0
         if separator is None:
             separator, before = headers.find_header(file)
@@ -148,12 +148,12 @@ class Source:
                 if isinstance(row, dict):
                     yield line, row
                 elif line == 1 and text.lstrip().startswith("["):
-                    raise ValueError(f"'{self.path}' is one JSON array; write a JSON object a line")
+                    raise ValueError(f"'{self.path}' is one JSON array; write one object per line")
                 else:
                     self.problems.add("lines that are no JSON object", [f"line {line}"])
 
     def _frames(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[DataFrame]:
-        columns = Index([])  # of the chunks so far: a later one may lack some
+        columns = Index([])  # of all chunks so far: a later chunk may lack some
         self.late = []
         while taken := [{**row, LINE: line} for line, row in islice(rows, CHUNK)]:
             frame = DataFrame(taken, dtype=object)  # else a null makes floats of ids
@@ -173,7 +173,7 @@ class Source:
             self._check_names(file.schema_arrow.names)
             line = 1
             for batch in self._batches(file):
-                # Digits of large ids stay, and so does what was a frame's index, if it has a name.
+                # Keeps the digits of large ids, and what was a frame's index, if it has a name.
                 frame = batch.to_pandas(integer_object_nulls=True, ignore_metadata=True)
                 frame = frame.loc[:, ~frame.columns.str.fullmatch(r"__index_level_\d+__")]
                 frame[LINE] = np.arange(line, line + len(frame))
@@ -192,12 +192,12 @@ class Source:
 
 
 def late_columns_problem() -> str:
-    """The problem of columns that came too late to be taken."""
+    """The description of columns that appear too late to be taken."""
     return f"columns that are in none of the first {CHUNK:,} rows, left out"
 
 
 class FrameSource(Source):
-    """A data frame in the place of a file."""
+    """A data frame in place of a file."""
 
     def __init__(self, frame: DataFrame, name: str) -> None:
         if not isinstance(frame, DataFrame):
@@ -210,7 +210,7 @@ class FrameSource(Source):
 
     @staticmethod
     def option(name: str, value: str = "") -> str:
-        """The same in Python: ``date_format='%d.%m.%Y'``."""
+        """A field of `Roles` as an argument in Python: ``date_format='%d.%m.%Y'``."""
         shown = value if value in ("", "…") else repr(value)
         return f"{name}{'=' if value else ''}{shown}"
 

@@ -12,23 +12,23 @@ import numpy as np
 
 from recbole_llm.core.lines import plural
 
-_SMALL = 1e8  # smaller times, before 1973, are numbers of events rather than seconds
-_TEXTS = ("token", "token_seq")  # that item_prompt reads by default
+_SMALL = 1e8  # smaller times, before 1973, are counters of events rather than seconds
+_TEXTS = ("token", "token_seq")  # types that item_prompt reads by default
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Columns by role; None: the one whose name says it.
+    """Columns by role; None: a column with a known name for the role.
 
     Args:
-        user, item, time, rating, label: columns of the interactions; the items' file has `item`
-            too, and the users' `user`, or one that is named alike. ``none`` for time, rating or
-            label: no column is guessed to be it.
-        keep: further columns of the interactions, ids or words; numbers as ``name:float``, whose
-            unreadable values are left empty.
+        user, item, time, rating, label: columns of the interactions; the items' file also has
+            `item`, and the users' file `user`, or a column with a known name. ``none`` for time,
+            rating or label: no column is guessed.
+        keep: further columns of the interactions, with ids or words; columns of numbers are given
+            as ``name:float``, and their unreadable values are left empty.
         text: columns that describe an item; None: all of the items' file.
         user_text: columns that describe a user; None: all of the users' file.
-        date_format: of the times, as of ``strptime``; None: found out.
+        date_format: of the times, as for ``strptime``; None: detected.
     """
 
     user: str | None = None
@@ -56,12 +56,12 @@ def typed_column(typed: str) -> tuple[str, str]:
 
 @dataclass
 class Descriptions:
-    """The outcome of a table of items, or of users."""
+    """The outcome of converting a table of items or users."""
 
     columns: dict[str, str] = field(default_factory=dict)  # {column: what it became}
-    unused: Sequence[str] = ()  # columns of a table of its own that became no field
-    apart: bool = True  # False: the interactions' table describes them, too
-    described: int = 0  # how many with interactions have a text
+    unused: Sequence[str] = ()  # columns of a separate table that became no field
+    apart: bool = True  # False: the interactions' table has the descriptions
+    described: int = 0  # ids with interactions that have a text
     unknown: int = 0  # rows without interactions
     blank: int = 0  # rows without any text
 
@@ -83,10 +83,10 @@ class Summary:
     last: float = float("nan")  # the same
     replaced: list[str] = field(default_factory=list)  # names of files that were there before
     problems: list[str] = field(default_factory=list)  # of interactions, items, users and files
-    time_option: str = "--time=…"  # how the column of times is named
+    time_option: str = "--time=…"  # the option that names the column of times
 
     def lines(self) -> list[str]:
-        """A table, and what to do next."""
+        """The summary in lines, with a next command at the end."""
         folder, timed = self.folder, bool(np.isfinite(self.first))
         files = ", ".join(f"{folder.name}.{kind}" for kind in self.written())
         items, users = (table or Descriptions() for table in (self.of_items, self.of_users))
@@ -94,7 +94,7 @@ class Summary:
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
         times = f"{_format_day(self.first)} to {_format_day(self.last)}"
         timeless = f"none: sequential models need them ({self.time_option})"
-        model = "BPR" if not timed else "PAD" if items.described else "SASRec"  # PAD needs words
+        model = "BPR" if not timed else "PAD" if items.described else "SASRec"  # PAD needs texts
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
         if model == "PAD" and items.described < self.items:
             arguments.append("--missing_embedding=mean")  # it refuses items without a text

@@ -7,17 +7,17 @@ import json
 import numpy as np
 from pandas import DataFrame, Series
 
-LINE = "__line__"  # column of a chunk: where a row stands, from 1
+LINE = "__line__"  # column of a chunk: the line of each row, from 1
 
 
 def as_texts(frame: DataFrame) -> DataFrame:
-    """All columns but `LINE` as texts: whole numbers without a point, lists' values in a row."""
+    """All columns but `LINE` as texts: whole numbers without a point, lists joined by spaces."""
     columns = {name: Series(_texts(frame[name]), dtype=object) for name in frame if name != LINE}
     return DataFrame({**columns, LINE: frame[LINE].to_numpy()})
 
 
 def _texts(column: Series) -> list[str]:
-    kind = str(column.dtype).lower()  # Float32 is pandas' own
+    kind = str(column.dtype).lower()  # Float32 is pandas' nullable type
     if kind in ("float16", "float32"):  # 19.99 is 19.98999977 as a Python float
         numbers = column.to_numpy(kind, na_value=np.nan)
         return [text_of(float(str(number))) for number in numbers]
@@ -31,15 +31,15 @@ def _texts(column: Series) -> list[str]:
 
 
 def text_of(value: object) -> str:
-    """A value as text: "" for what is missing, the values of lists after one another."""
+    """A value as text: "" for a missing value, the values of a list joined by spaces."""
     if isinstance(value, str):
         return value if value.isascii() else _encodable(value)
     if value is None:
         return ""
-    if isinstance(value, bytes):  # of a Parquet file whose writer does not mark its texts
+    if isinstance(value, bytes):  # from a Parquet file whose writer does not mark texts
         return value.decode("utf-8", "replace")
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))  # an id or a time that a missing value made a float
+        return str(int(value))  # an id or a time, a float because others are missing
     if isinstance(value, (list, tuple, np.ndarray)):
         return " ".join(text_of(part) for part in value)
     if isinstance(value, dict):
@@ -49,5 +49,5 @@ def text_of(value: object) -> str:
 
 
 def _encodable(text: str) -> str:
-    """The text with ? for half characters, such as JSON's ``"\\ud83d"`` of a cut emoji."""
+    """The text with ? for lone surrogates, such as JSON's ``"\\ud83d"`` of a cut emoji."""
     return text.encode("utf-8", "replace").decode("utf-8")

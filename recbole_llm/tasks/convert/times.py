@@ -1,4 +1,4 @@
-"""Times in whatever form they are written."""
+"""Parsing of times, in whatever form they are written."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from recbole_llm.tasks.convert.columns import NONE
 from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
 from recbole_llm.tasks.convert.sources import Source
 
-_SIZES, _UNITS = (1e11, 1e14, 1e17), np.array([1.0, 1e3, 1e6, 1e9])  # below each, from the last on
-# Seconds, their fraction, a space, AM or PM, a space, a zone.
+# Numbers below a size are in its unit (units per second); those above all sizes, in the last one.
+_SIZES, _UNITS = (1e11, 1e14, 1e17), np.array([1.0, 1e3, 1e6, 1e9])
+# Groups: seconds, their fraction, space, AM or PM, space, zone.
 _CLOCK = re.compile(
     r"(?i)\d{1,2}:\d{2}(:\d{2})?([.,]\d+)?(\s*)([ap]\.?m\b\.?)?(\s*)([+-]\d{2}:?\d{2}\b|z\b)?"
 )
-_UNREAD = re.compile(r"\d|\b(?!UTC|GMT)[A-Z]{2,}\b")  # in a form: a clock, the name of a zone
+_UNREAD = re.compile(r"\d|\b(?!UTC|GMT)[A-Z]{2,}\b")  # left in a form: a clock, the name of a zone
 _WEEKDAY = re.compile(r"(?i)\b(?:mon|tue|wed|thu|fri|sat|sun)(\w*day)?\b")
-# A day and a month beside a year, wherever they stand; not the end of 2024-01-02 or of a clock.
+# Day, month and year anywhere in a text; not the end of 2024-01-02 or of a clock.
 _SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
-_YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # which is never the day or the month
+_YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # four digits are never a day or a month
 _ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as JavaScript writes it
-_FEW = 0.01  # share of dates that are left out rather than asked about
-_EARLIEST = 1e8  # seconds or parts of one, by which it is told what a number of another unit is
+_FEW = 0.01  # up to this share, unclear dates are left out without an error
+_EARLIEST = 1e8  # smaller numbers are never taken for numbers of another unit
 _DAY, _SECOND = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", r"([01]\d|2[0-3])([0-5]\d){2}"
 _PACKED = {  # dates that look like numbers
     "%Y%m%d": re.compile(_DAY), "%Y%m%d%H%M%S": re.compile(_DAY + _SECOND),
@@ -39,19 +40,19 @@ _PACKED = {  # dates that look like numbers
 
 @dataclass
 class Times:
-    """Texts to Unix seconds, all in the form that the first of them have."""
+    """A parser of texts to Unix seconds, all in the form that the first texts have."""
 
     source: Source
-    form: str | None = None  # a format of ``strptime``; None: found out
-    numbers: Numbers | None = None  # how they are written; None: they are dates
-    unit: float = 1.0  # numbers that make a second
+    form: str | None = None  # a format of ``strptime``; None: detected
+    numbers: Numbers | None = None  # how the numbers are written; None: texts are dates
+    unit: float = 1.0  # units of the numbers per second
     telling: tuple[str, ...] = ()  # dates that tell whether days come before months
-    read: int = 0  # dates so far
-    unclear: int = 0  # those of them that are left out, since none tells
+    read: int = 0  # dates read so far
+    unclear: int = 0  # dates left out so far, since no date tells the order
 
     @classmethod
     def of(cls, texts: Series, form: str | None, source: Source) -> Times:
-        """The form of some texts.
+        """Detect the form of some texts.
 
         Raises:
             ValueError: dates that could mean two days, times of day, or no times at all.
@@ -82,8 +83,8 @@ class Times:
         return cls(source, telling=found.telling)
 
     def seconds(self, texts: Series) -> FloatArray:
-        """Unix seconds, NaN where a text is no time or one in another unit, [N]; dates without a
-        zone are UTC.
+        """Unix seconds [N], NaN where a text is no time or is in another unit; dates without a zone
+        are UTC.
 
         Raises:
             ValueError: dates that could mean two days, or contradict earlier ones.
@@ -106,7 +107,7 @@ class Times:
         for which in (True, False):
             rows = day_first == which
             seconds[rows] = _seconds(dates[rows], format="mixed", dayfirst=which)
-        if not self.telling:  # a few may mean two days
+        if not self.telling:  # the few that may mean two days
             unclear = np.array([bool(_SLASHES.search(date)) for date in dates], bool)
             seconds[unclear] = np.nan
             self.unclear += int(unclear.sum())
@@ -114,10 +115,10 @@ class Times:
 
 
 def _detect_numbers(texts: Series, source: Source) -> Numbers | None:
-    """How times that are numbers are written; None: most are none.
+    """How times that are numbers are written; None: most texts are no numbers.
 
     Raises:
-        ValueError: they may mean two numbers.
+        ValueError: the texts can be read as different numbers.
     """
     if to_numeric(texts, errors="coerce").notna().mean() > 0.5:
         return Numbers(".")
@@ -131,22 +132,22 @@ def _detect_numbers(texts: Series, source: Source) -> Numbers | None:
 
 
 def _values(texts: Series, written: Numbers) -> FloatArray:
-    """Texts as numbers, NaN where one is none, [N]."""
+    """Texts as numbers [N], NaN where a text is no number."""
     if written == Numbers("."):
         return np.asarray(to_numeric(texts, errors="coerce"), np.float64)
     return np.array([float(written.plain(text) or "nan") for text in texts])
 
 
 def _seconds(texts: Series, **form: Any) -> FloatArray:
-    """Unix seconds of dates, NaN where a text is none, [N]."""
+    """Unix seconds of dates [N], NaN where a text is no date."""
     dates = to_datetime(texts, utc=True, errors="coerce", **form)
-    # Nanoseconds would end in 2262, and some tables say never by 9999-12-31.
+    # Nanoseconds would overflow in 2262, and some tables write 9999-12-31 for never.
     microseconds = dates.dt.as_unit("us").astype("int64").to_numpy()
     return np.where(dates.isna(), np.nan, microseconds / 1e6)
 
 
 def _units(sizes: FloatArray) -> FloatArray:
-    """How many make a second, of numbers of these sizes, [N]."""
+    """Units per second of numbers of these sizes, [N]."""
     return _UNITS[np.searchsorted(_SIZES, sizes, side="right")]
 
 
@@ -164,20 +165,21 @@ def _has_day_first(telling: Iterable[str]) -> bool:
 
 
 def _find_order_evidence(texts: Sequence[str], few: float, source: Source) -> tuple[str, ...]:
-    """Dates that tell whether days come before months: the one with the greatest first or second
-    number, and the one with the least first; none where no date needs it, or fewer than `few`.
+    """Dates that tell whether days come before months: the date with the greatest first or second
+    number, and the date with the least first number. Empty if no date needs it, or if fewer than
+    `few` dates do and none tells.
 
     Raises:
-        ValueError: none tells, or they contradict each other.
+        ValueError: no date tells the order, or two dates contradict each other.
     """
     found = ((text, part.groups()) for text in texts if (part := _SLASHES.search(text)))
-    # No date at all, such as 32.13., says nothing of the others.
+    # Impossible dates, such as 32.13., say nothing about the others.
     dates = [(t, int(p[0]), int(p[2]), p[3]) for t, p in found if min(int(p[0]), int(p[2])) <= 12]
     if not dates:
         return ()
     text = dates[0][0]
     first, second = (max(dates, key=itemgetter(i)) for i in (1, 2))
-    # Days of a month are seldom all above 12, years of two digits are.
+    # Days of a month are seldom all above 12; years of two digits are.
     years = all(day > 12 and len(year) == 2 for _, day, _, year in dates)
     if not years and first[1] > 12 and second[2] > 12:
         raise ValueError(
@@ -202,7 +204,7 @@ def _find_order_evidence(texts: Sequence[str], few: float, source: Source) -> tu
 
 
 def _guess_form(text: str, one: str, two: str) -> str:
-    """The form of a text with a date of numbers: pandas guesses none of 1:30 PM or 01/02/24."""
+    """The form of a text with a numeric date; pandas cannot guess that of 1:30 PM or 01/02/24."""
 
     def date_form(found: re.Match[str]) -> str:
         return f"{one}{found[2]}{two}{found[2]}{'%Y' if len(found[4]) == 4 else '%y'}"
@@ -214,7 +216,7 @@ def _guess_form(text: str, one: str, two: str) -> str:
         return form
     found = _SLASHES.search(text)
     assert found is not None
-    return date_form(found)  # which reads no row: a clock that is a text would read this one alone
+    return date_form(found)  # fits no row; with the clock as plain text it would fit this row alone
 
 
 def _clock_form(found: re.Match[str]) -> str:
