@@ -87,7 +87,7 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
             "left out, since they have no user: 1 (line 6)",
             "left out, since their time cannot be read: 1 (line 5: 'yesterday')",
             "left out, since they repeat another row: 1 (line 4)",
-            "'products.csv': tabs or line ends in texts, replaced by spaces: 1 ('Black tea loose')",
+            "'products.csv': tabs or line ends in texts, now spaces: 1 ('Black tea loose')",
             "'products.csv': left out: an item that has a row already: 1 (C3)",
             "'products.csv': left out, since they have no item: 1 (line 7)",
             "'products.csv': items with interactions but no row: 1 (D4)",

@@ -191,10 +191,10 @@ def test_ids_that_are_written_without_their_tabs_and_line_ends_are_told() -> Non
     items = pd.DataFrame({"item": ["x\ny", "z"], "title": ["Tea", "Mug"]})
     lines = recbole_llm.from_pandas(orders, "d/s", items=items, keep=["shop"]).lines()
     minded = [line[9:] for line in lines if line.startswith("mind")]
-    assert "tabs or line ends in 'user', replaced by spaces: 2 (line 1: 'a b', line 3: 'c d')" in minded
-    assert "tabs or line ends in 'item', replaced by spaces: 1 (line 1: 'x y')" in minded
-    assert any(said.startswith("tabs or line ends in 'shop', replaced by spaces: 4 (") for said in minded)
-    assert any(said.endswith("tabs or line ends in ids, replaced by spaces: 1 ('x y')") for said in minded)
+    assert "tabs or line ends in 'user', now spaces: 2 (line 1: 'a b', line 3: 'c d')" in minded
+    assert "tabs or line ends in 'item', now spaces: 1 (line 1: 'x y')" in minded
+    assert any(said.startswith("tabs or line ends in 'shop', now spaces: 4 (") for said in minded)
+    assert any(said.endswith("tabs or line ends in ids, now spaces: 1 ('x y')") for said in minded)
     orders["title"] = ["Tea", "Mug", "Mug", "Mug"]
     one_table = recbole_llm.from_pandas(orders, "d/s", text=["title"]).lines()
     assert sum("'x y'" in line for line in one_table) == 1

@@ -60,7 +60,7 @@ def test_a_table_of_users(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ) in said
     minded = [line[9:] for line in said if line.startswith("mind")]
     assert minded == [
-        "'customers.csv': tabs or line ends in texts, replaced by spaces: 1 ('New York')",
+        "'customers.csv': tabs or line ends in texts, now spaces: 1 ('New York')",
         "'customers.csv': left out: a user that has a row already: 1 (anna)",
         "'customers.csv': users with interactions but no row: 1 (carl)",
     ]

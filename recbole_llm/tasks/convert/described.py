@@ -185,7 +185,7 @@ class DescriptionPass:
         """A text without tabs and line ends, which are reported unless `what` is ""."""
         safe = without_breaks(text)
         if what and BREAKS.search(text):
-            self.problems.add(f"tabs or line ends in {what}, replaced by spaces", [repr(safe[:20])])
+            self.problems.add(f"tabs or line ends in {what}, now spaces", [repr(safe[:20])])
         return safe
 
     def _guess_type(self, name: str, column: Any) -> str:

@@ -115,7 +115,7 @@ class Interactions:
                 if BREAKS.search("".join(texts)):  # one search, since most tables have none
                     safe = [without_breaks(text) for text in texts]
                     rows[role] = Series(safe, texts.index, dtype=object)
-                    what = f"tabs or line ends in '{fields.columns[role]}', replaced by spaces"
+                    what = f"tabs or line ends in '{fields.columns[role]}', now spaces"
                     self._mask_right(what, texts.str.contains(BREAKS), lines, kept, rows[role])
         for role in ("user", "item"):
             kept &= self._mask_right(
