@@ -1,1 +1,1 @@
-"""A trained model as a folder that stands alone."""
+"""Export of a trained model to a self-contained folder."""

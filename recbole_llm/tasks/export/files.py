@@ -24,7 +24,7 @@ README_FILE = "README.md"
 
 
 def get_ranked_vectors(model: Any) -> Any:
-    """Item vectors without the padding's, float32 [n - 1, D]."""
+    """Item vectors without that of the padding, float32 [n - 1, D]."""
     is_standalone = isinstance(model, StandaloneModel)
     vectors = model.ranked_vectors() if is_standalone else model.item_vectors()
     return np.ascontiguousarray(vectors.detach().numpy()[1:], np.float32)
@@ -66,7 +66,7 @@ def write_histories(folder: Path, source: Recommender) -> None:
 
 
 def write_settings(part: Path, name: str, source: Recommender, longest: int, ordered: bool) -> None:
-    """Write settings and README; last, since the settings hold digests of the other files."""
+    """Write settings and README; call it last, since the settings hold digests of the files."""
     config = plain_config(source.config, NEVER_STORED | Mark.NO_EFFECT_ON_RESULTS)
     content = {
         "format": FORMAT, "model": source.name, "dataset": config["dataset"],
@@ -93,8 +93,8 @@ Exported on {exported} by RecBole-LLM. It recommends without a data set:
 recbole-llm recommend --model={folder} --items=ID,ID
 ```
 
-That needs RecBole-LLM with its `serving` extra, in a clone of it: `pip install -e ".[serving]"`;
-docs/serving.md there says how to install it without RecBole and torch, which are not imported.
+This needs RecBole-LLM with its `serving` extra: `pip install -e ".[serving]"` in a clone of it, in
+which docs/serving.md says how to install it without RecBole and torch, which are not imported.
 
 ```python
 from recbole_llm.tasks.recommend import Standalone
@@ -108,7 +108,7 @@ The score of an item is the product of its vector and the state of the user's hi
 | file | content |
 | --- | --- |
 | `{files.encoder}` | the user encoder, see below |
-| `{files.vectors}` | `vectors` [n, D], a row an item in the order of `{files.items}` |
+| `{files.vectors}` | `vectors` [n, D], one row per item, in the order of `{files.items}` |
 | `{files.arrays}` | the same with `tokens`, for NumPy |
 | `{files.faiss}` | the same as a faiss index of inner products: `faiss.read_index` |
 | `{files.items}` | ids, titles and fields of the items |
@@ -116,9 +116,9 @@ The score of an item is the product of its vector and the state of the user's hi
 | `{files.weights}` | all weights of the model |
 | `{files.settings}` | settings, versions, and the SHA-256 of the other files |
 
-The encoder takes `items`, int64 [B, L], of B users with L items each: places in the list of items,
-counted from 1, {order} There is no padding: histories of another length are another batch. It gives
-`state`, float32 [B, D].
+The encoder takes `items`, int64 [B, L], of B users with L items each: positions in the list of
+items, counted from 1, {order} There is no padding: all histories of a batch have the same length.
+The output is `state`, float32 [B, D].
 """
 _IN_ORDER = "the oldest first. L is at most {}."
 _IN_ANY_ORDER = "in any order, each once. L is any number from 1."

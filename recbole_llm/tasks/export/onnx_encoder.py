@@ -37,14 +37,14 @@ class StandaloneModel(Protocol):
     """
 
     def history_vector(self, items: Tensor) -> Tensor:
-        """Vectors of users' items, int [B, L] -> [B, D]; exported to ONNX, for any B and L."""
+        """Vectors of users from their items, int [B, L] -> [B, D]; exported for any B and L."""
 
     def ranked_vectors(self) -> Tensor:
         """Vectors of all items with the padding, [n, D]."""
 
 
 class _UserEncoder(nn.Module):
-    """The part of a model that is exported: a history without padding to a state."""
+    """The exported part of a model: it maps histories without padding to states."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def export_encoder(model: Any, longest: int) -> bytes:
     recurrent = _runs_recurrent(encoder, example)
     levels = {logger: logger.level for logger in map(logging.getLogger, _NOISY_LOGGERS)}
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # where torch prints graphs
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):  # torch prints graphs there
             warnings.simplefilter("ignore")
             for logger in levels:  # exporters' warnings do not concern the user
                 logger.setLevel(logging.ERROR)
@@ -101,8 +101,8 @@ def export_encoder(model: Any, longest: int) -> bytes:
 
 
 def _runs_recurrent(encoder: nn.Module, example: Tensor) -> bool:
-    """Whether recurrent layers take part; a model may have idle ones, such as those of Molar's ID
-    model. Running it also fills what it keeps between calls, which so is no part of the graph."""
+    """Whether recurrent layers run; some may be unused, such as those of Molar's ID model. The run
+    also fills the model's caches, so that they are no part of the exported graph."""
     ran: list[nn.Module] = []
     layers = [part for part in encoder.modules() if isinstance(part, nn.RNNBase)]
     hooks = [layer.register_forward_hook(lambda part, *_: ran.append(part)) for layer in layers]
@@ -131,11 +131,11 @@ def _to_onnx(encoder: nn.Module, example: Tensor, longest: int, recurrent: bool)
 def measure_disagreement(
     folder: Path, model: Any, histories: Sequence[IntArray], longest: int
 ) -> float:
-    """Measure the largest relative difference of a folder's encoder from the model, over some
+    """Measure the largest relative difference between a folder's encoder and the model, over some
     histories.
 
     Raises:
-        ValueError: it is too large for the folder to be of use.
+        ValueError: the difference is too large for the folder to be usable.
     """
     exported, encoder, differences = Standalone(folder), _UserEncoder(model), []
     for items in histories:
@@ -143,7 +143,7 @@ def measure_disagreement(
         expected = encoder(torch.from_numpy(items)[None]).numpy()
         difference = np.abs(exported.states([items]) - expected).max()
         differences.append(difference / max(np.abs(expected).max(), 1e-12))
-    worst = float(np.max(differences, initial=0.0))  # NaN, where one is
+    worst = float(np.max(differences, initial=0.0))  # NaN if any is
     if not worst <= _TOLERANCE:
         raise ValueError(f"the exported encoder differs from the model by {worst:.1e}; not usable")
     return worst

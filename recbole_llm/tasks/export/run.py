@@ -53,15 +53,15 @@ def export(
 
     Args:
         checkpoint: of a model of this package: sequential, or AlphaRec.
-        histories: whether users' interactions go with it, from which known users are scored.
-        config_file_list, config_dict, argv: settings that beat the checkpoint's.
+        histories: whether to include users' interactions, from which known users are scored.
+        config_file_list, config_dict, argv: settings that override the checkpoint's.
 
     Returns:
         lines that tell what was written.
 
     Raises:
-        ValueError: a model of another kind, a package that is missing, a folder that cannot be
-            written, or an exported encoder that does not agree with the model.
+        ValueError: a model of another kind, a missing package, a folder that cannot be written,
+            or an exported encoder that does not agree with the model.
     """
     folder = Path(output)
     with optional_imports("export"):
@@ -71,7 +71,7 @@ def export(
     _check_folder_is_free(folder)
     load_plugins(config_file_list, config_dict, argv)
     _check_class_is_exportable(checkpoint, config_dict or {})
-    with writable_folder(folder, OTHER_FOLDER):  # before the work
+    with writable_folder(folder, OTHER_FOLDER):  # fails before the work
         say_meanwhile(f"loading {checkpoint}")
         source = Recommender.of(checkpoint, config_file_list, config_dict, argv)
         model: Any = source.scorer.model.to("cpu")
@@ -91,13 +91,13 @@ def export(
             examples = [source.scorer.ordered_history(user) for user in users]
             worst = measure_disagreement(part, model, examples, longest)
     if not histories:
-        (folder / FILES.users).unlink(missing_ok=True)  # another model's
+        (folder / FILES.users).unlink(missing_ok=True)  # from an earlier export
     return list(_summarize(folder, source, worst, histories))
 
 
 def _check_folder_is_free(folder: Path) -> None:
-    """Refuse the folder of something else, such as a project, whose own files would be lost, or of
-    checkpoints, among which a model is hard to copy or remove."""
+    """Refuse a folder with other files: those of a project could be overwritten, and among
+    checkpoints an exported model would be hard to copy or remove."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     others = [name for name in names if not name.startswith(".")]
     if others and FILES.vectors not in names:
@@ -109,7 +109,7 @@ def _check_folder_is_free(folder: Path) -> None:
 def _check_class_is_exportable(checkpoint: str | Path, config_dict: Mapping[str, Any]) -> None:
     """Refuse a model whose class cannot be exported, before data and decoders are loaded."""
     name = str(load_checkpoint(checkpoint)["config"].get("model"))
-    model = config_dict.get("model")  # a class, where no plugin registers it
+    model = config_dict.get("model")  # a class, if no plugin registers it
     check_exportable(name, model if isinstance(model, type) else get_model(name))
 
 

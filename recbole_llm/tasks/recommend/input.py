@@ -1,4 +1,4 @@
-"""Requests in files: ids one a line, histories one JSON object a line."""
+"""Requests in files: one id per line, or histories with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from recbole_llm.tasks.recommend.request import Request
 
 
 def read_ids(file: str, least: int = 1) -> list[str]:
-    """Read ids, one a line.
+    """Read ids, one per line.
 
     Raises:
-        ValueError: no such file, or one with fewer ids than the least number.
+        ValueError: no such file, or fewer than `least` ids in it.
     """
-    lines = _read_lines(file, "; what is wanted is a file, one id a line")
+    lines = _read_lines(file, "; expected a file with one id per line")
     names = [name for line in lines if (name := line.strip(" \t"))]
     if len(names) < least:
-        raise ValueError(f"'{file}' holds no ids; write one a line")
+        raise ValueError(f"'{file}' holds no ids; write one per line")
     return names
 
 
 def read_histories(file: str) -> dict[str, list[str]]:
-    """Read new users, a JSON object a line: ``{"user": "anna", "items": ["A1", "B2"]}``; a user
-    without a name is called by the line's number, and some may have no items.
+    """Read new users, one JSON object per line: ``{"user": "anna", "items": ["A1", "B2"]}``. A
+    missing user name becomes the line number, and some users may have no items.
 
     Raises:
         ValueError: no such file, a line of another form, a user twice, or nobody with items.
@@ -64,8 +64,8 @@ def _parse_id(value: object) -> str:
 
 
 def leave_out_unknown_items(request: Request, ranker: Ranker) -> Request:
-    """Leave items out of a request that the model does not know, and name them: a shop's lists have
-    newer ones too.
+    """Remove items from a request that the model does not know, and report them: lists from a shop
+    also hold newer items.
 
     Raises:
         ValueError: the model knows no item of the histories.
@@ -105,4 +105,4 @@ def _read_lines(file: str, wanted: str = "") -> list[str]:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{file}' is no UTF-8 text") from error
-    return text.split("\n")  # alone: ids may have other characters that end lines elsewhere
+    return text.split("\n")  # no splitlines: ids may hold other line separators

@@ -34,16 +34,16 @@ _SOURCES = {
 def add_new_items(
     config: Config, model: AbstractRecommender, dataset: Dataset
 ) -> tuple[Any, Any, Any]:
-    """Add the ``.item`` file's further items to a model and its data set, behind those of training.
+    """Append items that the ``.item`` file has beyond those of training to a model and data set.
 
     Args:
         model: trained; it is copied before it takes items.
-        dataset: the one whose ids the model has.
+        dataset: the data set whose ids the model has.
 
     Returns:
-        model; data set; and the data set before its rows became tensors, with all interactions of
-        new items too. Without new items, or where the model cannot score them: the model and data
-        set as given, and None.
+        model; data set; and the data set before its rows became tensors, which includes all
+        interactions of new items. If there are no new items, or the model cannot score them: the
+        given model and data set, and None.
     """
     feature = ItemSettings.of(config).item_feature
     tokens = new_items(config, dataset) if EngineSettings.of(config).recommend_new_items else []
@@ -61,8 +61,8 @@ def add_new_items(
     if lacking:
         _log(lacking, f"not recommended: no {_SOURCES[feature]} or vector")
     _log(list(vectors.tokens), f"scored by {_SOURCES[feature]}")
-    # The users and items are settled: bounds on how often they occur would take new items out of
-    # histories again.
+    # The vocabulary fixes users and items: filters by number of interactions would remove new items
+    # from histories again.
     unfiltered = config.with_values(user_inter_num_interval=None, item_inter_num_interval=None)
     source = load_dataset(unfiltered, vocabulary=_extend_vocabulary(dataset, vectors.tokens))
     source.number_as(dataset)
@@ -87,7 +87,7 @@ def _why_unscorable(config: Config, model: AbstractRecommender, dataset: Dataset
 
 
 def _why_mismatched(new: EmbeddingTable, known: EmbeddingTable | None) -> str:
-    """The reason why new vectors do not go with those of training; "" where they do."""
+    """The reason why new vectors do not match those of training; "" where they do."""
     if not len(new):
         return "not one has a text or vector"
     if known is None or (new.source, new.dimension) != (known.source, known.dimension):

@@ -1,4 +1,4 @@
-"""Recommendations to a file or the screen, as they come: CSV, JSON, JSON lines or Parquet."""
+"""Recommendations written to a file or the screen in parts: CSV, JSON, JSON lines or Parquet."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FORMATS = ("csv", "jsonl", "json", "parquet")
 
 
 def choose_format(file_format: str | None, file: str | None) -> str:
-    """Choose the format that is asked for, else that of the file's name; before the work.
+    """Return the given format, else that of the file's name; to be called before the work.
 
     Raises:
-        ValueError: Parquet without a file or without pyarrow, a folder that cannot be written, or a
-            closed output.
+        ValueError: an unknown format, Parquet without a file or without pyarrow, a folder that
+            cannot be written, or a closed output.
     """
     if file_format is not None:
         check_choice("format", file_format, FORMATS)
     suffix = Path(file).suffix.lower().removeprefix(".") if file else ""
     if file_format is None and suffix not in ("", "txt", *FORMATS):
         raise ValueError(
-            f"--output: '{file}' says no format that is known ({', '.join(FORMATS)}); say it with "
+            f"--output: '{file}' ends in no known format ({', '.join(FORMATS)}); name one with "
             f"--format"
         )
     file_format = file_format or (suffix if suffix in FORMATS else "csv")
@@ -65,8 +65,8 @@ def write_frames(frames: Iterable[DataFrame], file_format: str, file: str | None
 
 @contextmanager
 def _open_screen() -> Iterator[IO[bytes]]:
-    """Open the screen; under PYTHONUNBUFFERED it is a raw file, which may write only a part of the
-    bytes that it is given."""
+    """Open the standard output; under PYTHONUNBUFFERED it is a raw file, which may write only some
+    of the bytes given."""
     stream = sys.stdout.buffer
     if not isinstance(stream, io.RawIOBase):
         yield stream
@@ -82,7 +82,7 @@ def _to_text(frame: DataFrame, file_format: str, is_first: bool) -> str:
     if file_format == "csv":
         options = {"index": False, "header": is_first, "lineterminator": "\n"}
         text = frame.to_csv(**options)
-        # Python 3.11 and 3.12 leave values with carriage returns, which end rows, without quotes.
+        # Python 3.11 and 3.12 do not quote carriage returns in values, although they end rows.
         return frame.to_csv(**options, quoting=csv.QUOTE_NONNUMERIC) if "\r" in text else text
     if frame.empty:
         return ""

@@ -1,4 +1,4 @@
-"""The base of all recommenders: ids of users and items, allowed items, the best of the scores.
+"""The base of all recommenders: ids of users and items, allowed items, the best scores.
 
 No torch and no RecBole are needed here.
 """
@@ -31,7 +31,7 @@ class ScoredUsers(NamedTuple):
 
 
 class Ranker:
-    """Base of the recommenders; a subclass gives the attributes, `find_users`, `score_users`.
+    """Base of the recommenders; subclasses define the attributes, `find_users`, `score_users`.
 
     Attributes:
         name: of the model, for messages.
@@ -49,7 +49,7 @@ class Ranker:
     fields: Mapping[str, Sequence[str]] = {}
 
     def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> IntArray:
-        """Internal ids of known users; None: of all that can be scored, alone or with a query."""
+        """Internal ids of known users; None: of all who can be scored, with a query if given."""
         raise NotImplementedError
 
     def score_users(self, request: ResolvedRequest) -> Iterator[ScoredUsers]:
@@ -83,7 +83,7 @@ class Ranker:
             ValueError: an unclear request, unknown ids, or what the model cannot do.
         """
         request.check()
-        known_users, new_users = None, {NEW_USER: np.zeros(0, np.int64)}  # of a query alone
+        known_users, new_users = None, {NEW_USER: np.zeros(0, np.int64)}  # for a query alone
         if request.users is not None:
             is_all = isinstance(request.users, str) and request.users == "all"
             users = None if is_all else _as_list(request.users)
@@ -101,7 +101,7 @@ class Ranker:
     def _resolve_history(self, user: object, items: Iterable[Any]) -> IntArray:
         try:
             return self.ids("item", items)
-        except ValueError as error:  # whose it is, among thousands
+        except ValueError as error:  # name the user, among thousands
             raise ValueError(f"histories: of '{user}': {error}") from None
 
     def _find_allowed_items(self, request: Request) -> BoolArray:
@@ -188,7 +188,7 @@ def _as_list(tokens: Any) -> list[Any]:
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
-    """Near matches of an id; among ids that start alike where there are too many."""
+    """Near matches of an id; with too many ids, only those with the same beginning."""
     pool = [other for other in known if other != PADDING]
     for length in range(1, len(name)):
         if len(pool) <= _MAX_COMPARED:

@@ -65,10 +65,10 @@ def recommend(
         items: external ids of a new user's history, oldest first, in place of `users`.
         k: items per user, fewer where not so many are left.
         mask_history: whether items that the user has seen are left out.
-        query: words for models that know users by text; alone, or with one of the others.
+        query: words, for models that know users by text; alone or with users, items or histories.
         query_weight: weight of the query against the user's own text, 0 to 1; None: that of the
             model's configuration.
-        config_file_list, config_dict, argv: settings that beat a checkpoint's, as in
+        config_file_list, config_dict, argv: settings that override a checkpoint's, as in
             `load_data_and_model`.
         histories: many new users, {name: external ids, oldest first}.
         candidates: the only items that may be recommended; None: all.
@@ -96,7 +96,7 @@ class Recommender(Ranker):
         self.config, self.name = config, str(config["model"])
         self.scorer = make_scorer(config, model, dataset)
         self.dataset = dataset = self.scorer.dataset  # with new items, where the model takes them
-        # Titles and fields are read later, wherever the process is by then.
+        # Titles and fields are read later, perhaps from another working directory.
         dataset.dataset_path = os.path.abspath(dataset.dataset_path)
         self.user_tokens: Any = dataset.field2id_token[dataset.uid_field]
         self.item_tokens = dataset.field2id_token[dataset.iid_field]
@@ -123,7 +123,7 @@ class Recommender(Ranker):
         config_dict: Mapping[str, Any] | None = None,
         argv: Sequence[str] = (),
     ) -> Recommender:
-        """Load a checkpoint file, under settings that beat its own, or take (config, model,
+        """Load a checkpoint file, with settings that override its own, or take (config, model,
         dataset)."""
         if isinstance(source, tuple):
             return cls(*source)
@@ -175,11 +175,11 @@ class Recommender(Ranker):
             yield ScoredUsers(names, seen_items, scores.detach().cpu().numpy())
 
     def encode(self, query: str) -> Tensor:
-        """Encode a query as the item texts are: float32 [D]."""
+        """Encode a query in the same way as the item texts: float32 [D]."""
         if holds_table(self._encoder):
             raise ValueError(  # noqa: TRY004
                 f"query: encoder: {self.config['encoder']} reads ready-made vectors, so it cannot "
-                f"encode it"
+                f"encode words"
             )
         return torch.from_numpy(np.asarray(self._encoder.encode([query]), np.float32)[0])
 
@@ -205,7 +205,7 @@ def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) ->
     """Make the scorer for a trained model; `dataset` is the whole one, before or after the split.
 
     Raises:
-        ValueError: a model with which RecBole itself cannot rank all items.
+        ValueError: the model is a decision tree, which cannot rank all items.
     """
     model.eval()
     kind = config["MODEL_TYPE"]
@@ -224,10 +224,10 @@ def make_scorer(config: Config, model: AbstractRecommender, dataset: Dataset) ->
 
 
 def choose_query_weight(config: Config, query: str, weight: float | None) -> float:
-    """Choose the weight that is given for a query, else the configuration's.
+    """Return the given weight of a query, else the configured one.
 
     Raises:
-        ValueError: an empty query, one that is not in UTF-8, or a weight beyond 0 to 1.
+        ValueError: a query that is empty or not UTF-8, or a weight outside 0 to 1.
     """
     if not isinstance(query, str) or not query.strip() or not is_utf8(query):
         raise ValueError(f"query: expected words, got {query!r}")

@@ -61,7 +61,7 @@ class ResolvedRequest:
     """A request in the model's internal ids."""
 
     known_users: IntArray | None
-    new_users: Mapping[str, IntArray]  # if no known ones are asked for: {name: items, oldest first}
+    new_users: Mapping[str, IntArray]  # if known_users is None: {name: items, oldest first}
     query: str | None
     query_weight: float | None
     allowed_items: BoolArray  # [n]

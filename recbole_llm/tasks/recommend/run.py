@@ -21,7 +21,7 @@ from recbole_llm.tasks.recommend.standalone import Standalone
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A checkpoint, with settings that beat its own, or the folder of an exported model.
+    """A checkpoint, with settings that override its own, or the folder of an exported model.
 
     Raises:
         ValueError: neither or both are named, or the checkpoint is a folder.
@@ -39,13 +39,13 @@ class ModelSource:
             )
         if self.checkpoint and Path(self.checkpoint).is_dir():
             raise ValueError(
-                f"checkpoint '{self.checkpoint}' is a folder; of an exported model write "
+                f"checkpoint '{self.checkpoint}' is a folder; for an exported model write "
                 f"--model={self.checkpoint}"
             )
 
     def check_can_answer(self, request: Request) -> None:
-        """Refuse, before data and texts are loaded, what the checkpoint's class of models cannot
-        do."""
+        """Refuse a request that the checkpoint's class of models cannot answer, before data and
+        texts are loaded."""
         has_query = request.query is not None
         if self.checkpoint is None or (request.users is not None and not has_query):
             return
@@ -85,7 +85,7 @@ def recommend_to_file(
     ranker = source.load()
     resolved = ranker.resolve(leave_out_unknown_items(request, ranker))
     frames = ranker.stream(resolved)
-    is_hidden = True if output is None else None  # None: unless the screen is a terminal
+    is_hidden = True if output is None else None  # None: hidden unless the screen is a terminal
     with tqdm(total=resolved.n_users, unit=" users", leave=False, disable=is_hidden) as bar:
         rows = write_frames(_show_progress(frames, bar), file_format, output)
     if output is not None:

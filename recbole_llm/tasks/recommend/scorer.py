@@ -25,20 +25,20 @@ from recbole_llm.offline.run import load_dataset
 
 
 class Query(NamedTuple):
-    """The words that a user asks for, encoded."""
+    """A user's query in words, encoded."""
 
     vector: Tensor  # float32 [D]
     weight: float  # against the user's own text, 0 to 1
 
 
 def check_class_can_answer(name: str, model: type[AbstractRecommender], has_query: bool) -> None:
-    """Raise ValueError where no model of this class takes a query, or users whom it was not trained
-    on. Which sequential models read the user's id shows when they score a new one."""
+    """Raise ValueError if models of this class take no query, or no users that training lacks.
+    Sequential models that read the user's id are refused only when they score a new user."""
     if issubclass(model, TextUserModel):
         return
     if has_query:
         raise ValueError(
-            f"query: {name} has no text of the user that a query could move; AlphaRec has"
+            f"query: {name} has no text of the user to combine a query with; AlphaRec has"
         )
     if model.type != ModelType.SEQUENTIAL:
         raise ValueError(
@@ -48,7 +48,7 @@ def check_class_can_answer(name: str, model: type[AbstractRecommender], has_quer
 
 
 class Scorer:
-    """A trained general or context-aware model, whose users are those of its training.
+    """Scorer of a trained general or context-aware model, for the users of its training.
 
     Args:
         model: in eval mode.
@@ -72,13 +72,13 @@ class Scorer:
 
     @cached_property
     def seen_items(self) -> UserItems:
-        """Items of the histories, and those that val_interval filtered out of them: a user who
-        rated something low knows it, too."""
+        """Items of the histories, and items that val_interval filtered out of them, since users
+        also know what they rated low."""
         if not self.config["val_interval"]:
             return self.histories
         unfiltered = self.config.with_values(
             val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None,
-            data_path=self.dataset.dataset_path,  # absolute, wherever the process is by now
+            data_path=self.dataset.dataset_path,  # absolute: the working directory may be another
         )  # fmt: skip
         every = load_dataset(unfiltered, vocabulary=vocabulary_of(self.dataset))
         users, items = (every.inter_feat[f].to_numpy() for f in (every.uid_field, every.iid_field))
@@ -91,7 +91,7 @@ class Scorer:
         return np.setdiff1d(self.seen_items[user].numpy(), self.histories[user].numpy())
 
     def ordered_history(self, user: int) -> IntArray:
-        """Items of a user, in order of time where the model reads it."""
+        """Items of a user, in order of time if the model reads the order."""
         return self.histories[user].numpy()
 
     def score_known_users(self, users: IntArray, query: Query | None = None) -> Tensor:
@@ -100,7 +100,7 @@ class Scorer:
         return self.score_all_items(self.dataset.join(rows))
 
     def score_new_users(self, histories: Sequence[IntArray], query: Query | None = None) -> Tensor:
-        """Scores for users with these items, [B, n]; `check_class_can_answer` comes before."""
+        """Scores for users with these items, [B, n]; call `check_class_can_answer` before."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -125,7 +125,7 @@ class Scorer:
                 for start in range(0, len(pairs), size)
             ]
         except KeyError as error:
-            if self.dataset.uid_field not in rows:  # a new user: `score_new_users` says so
+            if self.dataset.uid_field not in rows:  # a new user: `score_new_users` reports it
                 raise
             raise ValueError(
                 f"{self.config['model']} reads {error} of each interaction, which a recommendation "
@@ -135,7 +135,7 @@ class Scorer:
 
 
 class TextUserScorer(Scorer):
-    """A model that needs to have seen neither the user nor the latest interactions."""
+    """Scorer of a model that takes new users and interactions without training on them."""
 
     needs_history = True
     model: TextUserModel

@@ -23,10 +23,10 @@ from recbole_llm.tasks.recommend.scorer import Query, Scorer
 
 
 class SequentialScorer(Scorer):
-    """A sequential model, on each user's latest items, in the order of training.
+    """Scorer of a sequential model, which reads each user's latest items in the order of training.
 
     Args:
-        source: a data set of this package before or after its split, or one of RecBole's before it.
+        source: a data set of this package before or after its split, or one of RecBole's before.
     """
 
     needs_history = True
@@ -57,7 +57,7 @@ class SequentialScorer(Scorer):
         lengths = np.array([len(items) for items in latest])
         ends, item, time = lengths.cumsum(), self.dataset.iid_field, self.dataset.time_field
         count = int(ends[-1])
-        # Nothing is known of the new users' events but their items and order.
+        # Only the items and their order are known of the new users' events.
         events = {
             field: column.new_zeros(count + self.length, *column.shape[1:])
             for field, column in self.columns.items()
@@ -82,7 +82,7 @@ class SequentialScorer(Scorer):
         Args:
             events: columns of interactions, each user's one after another.
             ends: where each user's interactions end, int [B].
-            lengths: how many of each user's last ones are read, int [B].
+            lengths: how many of each user's last interactions are read, int [B].
         """
         suffix, counts = self.config["LIST_SUFFIX"], torch.from_numpy(lengths)
         last, starts = torch.from_numpy(ends - 1), torch.from_numpy(ends - lengths)
@@ -105,7 +105,7 @@ class _Histories(UserItems):
     """Items of each user, read on demand.
 
     Args:
-        items: those of all interactions, sorted by user and time, int64 [N + padding].
+        items: items of all interactions, sorted by user and time, int64 [N + padding].
         starts: where each user's items begin, and N; int64 [n_users + 1].
     """
 
@@ -123,8 +123,8 @@ class _Histories(UserItems):
 def _sort_interactions(
     source: Any, list_suffix: str, padding: int
 ) -> tuple[Mapping[str, Tensor], IntArray]:
-    """Sort all interactions by user and time: their columns, with zeros behind them,
-    [N + padding, *]; and where each user's begin, and N."""
+    """Sort all interactions by user and time; returns their columns, padded with zeros at the end,
+    [N + padding, *], and where each user's interactions begin, with N as the last."""
     if isinstance(source, DiskDataset):
         return source.columns(), source.folder.starts()
     user_ids = np.arange(source.user_num + 1)

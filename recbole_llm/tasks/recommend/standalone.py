@@ -26,7 +26,7 @@ from recbole_llm.tasks.recommend.ranker import Ranker, ScoredUsers
 from recbole_llm.tasks.recommend.request import Request, ResolvedRequest
 
 FORMAT = 3
-_BATCH_BYTES = 8 * 2**20  # of scores at once: those in a processor's cache are ranked quickest
+_BATCH_BYTES = 8 * 2**20  # of scores at once, which fit into a CPU's cache
 
 
 class _Files(NamedTuple):
@@ -79,7 +79,7 @@ class Standalone(Ranker):
         self.folder = Path(folder)
         if self.folder.is_file():
             raise ValueError(
-                f"'{folder}' is a file; of a checkpoint write --checkpoint={folder}, from Python "
+                f"'{folder}' is a file; for a checkpoint write --checkpoint={folder}, from Python "
                 f"Recommender.of('{folder}')"
             )
         if not (self.folder / FILES.settings).is_file():
@@ -123,7 +123,7 @@ class Standalone(Ranker):
             raise ValueError(f"{FILES.items} has titles or fields of other items")
 
     def _read_file(self, name: str) -> bytes:
-        """Read a file, which must be the one that was exported with the others."""
+        """Read a file, and check that it was exported together with the others."""
         content = (self.folder / name).read_bytes()
         if sha256(content).hexdigest() != self._digests[name]:
             raise ValueError(f"{name} is not the one that belongs to {FILES.settings}")
@@ -163,7 +163,7 @@ class Standalone(Ranker):
         """The user encoder as a session of onnxruntime.
 
         Raises:
-            ValueError: onnxruntime is not installed, or cannot read it.
+            ValueError: onnxruntime is not installed, or cannot read the encoder.
         """
         with optional_imports("an exported model"):
             import onnxruntime
@@ -218,7 +218,7 @@ class Standalone(Ranker):
             yield ScoredUsers(list(names), seen_items, scores)
 
     def _iterate_users(self, request: ResolvedRequest) -> Iterator[tuple[str, IntArray, IntArray]]:
-        """Give each user's name, history, and items that a filter left out of it."""
+        """Yield each user's name, history, and the items that filters removed from it."""
         if request.known_users is None:
             nothing = np.zeros(0, np.int64)
             yield from ((name, items, nothing) for name, items in request.new_users.items())

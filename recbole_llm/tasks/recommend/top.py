@@ -14,8 +14,8 @@ Scores = npt.NDArray[np.float32]
 
 
 def top_k(scores: Scores, k: int) -> tuple[Scores, IntArray]:
-    """The k best of each row [B, n] with their columns, [B, k] each, the best first; of equal
-    scores the lowest column, so that a shorter list is the beginning of a longer one."""
+    """The k best of each row [B, n] with their columns, [B, k] each, best first. Ties go to the
+    lowest column, so that a shorter list is the beginning of a longer one."""
     columns = _select_top_k(scores, k)
     best = np.take_along_axis(scores, columns, 1)
     order = np.argsort(-best, axis=1, kind="stable")
@@ -29,7 +29,7 @@ def _select_top_k(scores: Scores, k: int) -> IntArray:
     chosen = np.argpartition(pool_scores, -k, axis=1)[:, -k:]
     columns = np.sort(np.take_along_axis(pool, chosen, 1), axis=1)
     least = np.take_along_axis(pool_scores, chosen, 1).min(1, keepdims=True)  # [B, 1]
-    has_ties = ((pool_scores >= least).sum(1) > k) | ((maxima >= least).sum(1) > k)  # of the last
+    has_ties = ((pool_scores >= least).sum(1) > k) | ((maxima >= least).sum(1) > k)  # with the last
     for row in np.flatnonzero(has_ties & np.isfinite(least[:, 0])):
         better = np.flatnonzero(scores[row] > least[row])
         equal = np.flatnonzero(scores[row] == least[row])

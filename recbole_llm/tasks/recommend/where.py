@@ -37,10 +37,10 @@ _OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 def match_items(expression: str, fields: Fields) -> BoolArray:
     """The mask of items for which an expression holds, bool [n].
 
-    A field compared with a number, or with another field where both hold numbers alone, is read as
-    numbers (what is none never matches), else as text.
-    ``'tea' in category`` asks whether the field has the text, ``category in ['tea', 'mug']``
-    whether it is one of them.
+    A field is read as numbers if it is compared with a number, or with another field and both hold
+    only numbers; values that are no numbers then never match. Otherwise it is read as text.
+    ``'tea' in category`` asks whether the field contains the text, and
+    ``category in ['tea', 'mug']`` whether it is one of the texts.
 
     Args:
         fields: {name: value of each item}.
@@ -58,8 +58,8 @@ def match_items(expression: str, fields: Fields) -> BoolArray:
 
 
 def _suggest_fix(expression: str, fields: Fields) -> str:
-    """Name the field that a keyword may mean, by its own name or the one that `convert` gives it;
-    else the usual slips."""
+    """Name the field that a keyword may mean, by its own name or the name that `convert` gives it;
+    else list the usual mistakes."""
     for word in re.findall(r"\w+", _BACKQUOTED.sub(" ", expression)):
         if keyword.iskeyword(word) and word in fields:
             return f"the field '{word}' stands in backquotes, since its name is a keyword"
@@ -90,7 +90,7 @@ def _parse(expression: str) -> ast.expr:
 
 
 def _refusal(reason: str) -> ValueError:
-    return ValueError(f"where: {reason}; write such as \"category == 'tea' and price < 5\"")
+    return ValueError(f"where: {reason}; write, for example, \"category == 'tea' and price < 5\"")
 
 
 def _evaluate(node: ast.expr, fields: Fields) -> BoolArray:
@@ -109,7 +109,7 @@ def _evaluate(node: ast.expr, fields: Fields) -> BoolArray:
 def _compare(left: ast.expr, operation: ast.cmpop, right: ast.expr, fields: Fields) -> BoolArray:
     a, b = _read_value(left, fields), _read_value(right, fields)
     if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
-        raise _refusal(f"{ast.unparse(left)} and {ast.unparse(right)} are both no field")
+        raise _refusal(f"neither {ast.unparse(left)} nor {ast.unparse(right)} is a field")
     if isinstance(operation, (ast.In, ast.NotIn)):
         return _is_in(a, b) == isinstance(operation, ast.In)
     compare = _OPERATORS.get(type(operation))

@@ -1,4 +1,4 @@
-"""A data set of a zero-shot run, and what is refused before the training."""
+"""A data set of a zero-shot run, and the checks before the training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Task:
         return {name: float(value) for name, value in result.items()}
 
     def close(self) -> None:
-        """End the thread of the trainer's writer."""
+        """End the thread of the trainer's TensorBoard writer."""
         self.trainer.tensorboard.close()
 
     def loader(self, batch_size: int) -> Any:
@@ -69,8 +69,8 @@ class Task:
 
 
 def check_tasks(seen: Sequence[Task], unseen: Task, part: str) -> None:
-    """Refuse splits without a part that is needed, and text vectors that differ in width; warn of
-    a file of vectors that serves several data sets."""
+    """Refuse splits without a part that is needed, and text vectors that differ in width; warn
+    about a file of vectors that several data sets share."""
     _check_parts(seen, unseen)
     _check_widths([*seen, unseen], part)
     _warn_of_shared_vectors([*seen, unseen])
@@ -97,7 +97,7 @@ def _check_widths(tasks: Sequence[Task], part: str) -> None:
 
 
 def _warn_of_shared_vectors(tasks: Sequence[Task]) -> None:
-    """A file of vectors that serves several data sets gives one vector to items of one id."""
+    """Warn if data sets share a file of vectors: items with the same id get the same vector."""
     name = tasks[0].config["embedding_path"]
     if tasks[0].config["encoder"] != "precomputed" or not expanded(str(name)).is_file():
         return  # each data set has a file of that name in its own folder

@@ -30,13 +30,13 @@ def log_start(trained: Sequence[Dataset], unseen: Dataset, config: Config, part:
             *(("train", data_line(dataset)) for dataset in trained),
             ("unseen", data_line(unseen)),
             ("repeats", describe_repeats(config, unseen)),
-            ("model", f"{config['model']}, whose {part} is trained, and applied as it is"),
+            ("model", f"{config['model']}, whose {part} is trained, then used unchanged"),
         ]
     )
 
 
 def log_result(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds: float) -> None:
-    """Log a table of the model and the references, and where all lies; write the result.
+    """Log a table of the model and the references, write the result, and log where the files are.
 
     Args:
         config: the unseen data set's.

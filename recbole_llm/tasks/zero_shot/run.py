@@ -67,7 +67,7 @@ def zero_shot(
     part = transferable_part(configs[0])
     start(configs[0], trains=True)
     with ExitStack() as opened:
-        # The unseen one comes before the training, which its errors would waste.
+        # The unseen data set is loaded first: its errors would waste the training.
         unseen, *seen = [
             opened.enter_context(closing(Task(own))) for own in (configs[-1], *configs[:-1])
         ]
@@ -158,7 +158,7 @@ def _make_configs(
 
 
 def _check_same_encoder(configs: Sequence[Config]) -> None:
-    """Data sets' own files may set encoders; a map between other text spaces is meaningless."""
+    """Refuse different encoders, set in data sets' own files: a shared part cannot fit several."""
     first, marks = configs[0], key_marks()
     named = {key for c in configs for key in c.final_config_dict if key.startswith("encoder")}
     keys = sorted(

@@ -46,7 +46,7 @@ def test_a_dash_is_the_screen(checkpoints: dict[str, str]) -> None:
 def test_an_output_of_an_unknown_format_is_refused(checkpoints: dict[str, str]) -> None:
     command = ["recommend", f"--checkpoint={checkpoints['SASRec']}", "--users=u1", "--output=x.xml"]
     done = CliRunner().invoke(main, command)
-    assert done.exit_code == 2 and "--output: 'x.xml' says no format that is known" in done.output
+    assert done.exit_code == 2 and "--output: 'x.xml' ends in no known format" in done.output
     assert CliRunner().invoke(main, [*command, "--format=json"]).exit_code == 0
     assert len(json.loads(Path("x.xml").read_text())) == 10
 
@@ -94,8 +94,8 @@ def test_new_users_come_from_a_file_of_histories(checkpoints: dict[str, str]) ->
     [
         (["--checkpoint=gone.pth"], "error: say for whom"),  # before anything is loaded
         (["--checkpoint=gone.pth", "--users=u1", "--items=i1"], "error: give one of users, items"),
-        (["--model={SASRec}", "--users=u1"], "is a file; of a checkpoint write --checkpoint="),
-        (["--checkpoint=.", "--users=u1"], "is a folder; of an exported model write --model=."),
+        (["--model={SASRec}", "--users=u1"], "is a file; for a checkpoint write --checkpoint="),
+        (["--checkpoint=.", "--users=u1"], "is a folder; for an exported model write --model=."),
         (["--model=exported", "--users=u1", "--topk=5"], "takes no settings: leave out --topk=5"),
         (["--checkpoint={SASRec}", "--users=u99"], "ids are those of user_id in data set 'tiny'"),
     ],

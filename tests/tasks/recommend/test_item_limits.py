@@ -102,4 +102,4 @@ def test_a_file_of_excluded_items_may_be_empty(checkpoints: dict[str, str]) -> N
 def test_ids_in_place_of_a_file_are_refused(checkpoints: dict[str, str]) -> None:
     command = ["recommend", f"--checkpoint={checkpoints['SASRec']}", "--users=u1"]
     done = CliRunner().invoke(main, [*command, "--candidates=i1,i2"])
-    assert "the file 'i1,i2' does not exist; what is wanted is a file, one id a line" in done.output
+    assert "the file 'i1,i2' does not exist; expected a file with one id per line" in done.output
