@@ -1,1 +1,1 @@
-"""Models compared by one command: cells, statistics, tables, a page; and their tuning."""
+"""Comparisons of models (cells, statistics, tables, a page), and searches for their settings."""

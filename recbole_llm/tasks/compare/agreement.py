@@ -1,4 +1,4 @@
-"""Models of a comparison under one protocol; those that cannot be brought under it are refused."""
+"""One protocol for all models of a comparison; models that cannot follow it are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from recbole_llm.tasks.compare.entries import (
     reads_histories,
 )
 
-_FORCED = ("metrics", "topk", "valid_metric")  # the first model's where nobody says otherwise
+_FORCED = ("metrics", "topk", "valid_metric")  # as in the first model, unless set by any model
 _GROUPS = ["items", "users", "cold"]
 _CLICKS = (
     'eval_args="{split: {LS: valid_and_test}, order: TO, mode: uni100}" '
@@ -42,21 +42,21 @@ _CLICKS = (
 
 
 def unify_protocol(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
-    """Bring the entries under one protocol; returns them, and notes on what was settled for that.
+    """Give all entries one protocol; returns them, and notes on what was changed for it.
 
-    Metrics and the one that picks the epoch are the first model's where nobody set them. Splits,
+    The metrics and the validation metric are the first model's unless they were set. Splits,
     candidates and data must be the same already.
 
     Raises:
-        ValueError: they are not, and the message names the key and both models; or there is no
-            such data set.
+        ValueError: they are not the same (the message names the key and both models), or the data
+            set does not exist.
     """
     first = entries[0]
     forced = {
         key: first.config[key] for key in _FORCED if not any(entry.is_set(key) for entry in entries)
     }
     notes = [
-        f"{key}: {_in_words(value)} for all, not the own ones of {', '.join(others)}"
+        f"{key}: {_in_words(value)} for all, instead of the defaults of {', '.join(others)}"
         for key, value in forced.items()
         if (others := [entry.label for entry in entries if entry.config[key] != value])
     ]
@@ -73,12 +73,12 @@ def unify_protocol(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
 
 
 def describe_random_splits(entry: Entry, seeds: int, tuned: bool) -> list[str]:
-    """Say what follows where each seed draws a split of its own."""
+    """Notes on what follows from each seed drawing a split of its own, if it does."""
     fixed = EngineSettings.of(entry.config).split_seed is not None
     if seeds == 1 or fixed or not splits_at_random(entry.config):
         return []
     notes = [
-        "the split is random, and each seed draws another one: ± is of models and splits alike"
+        "the split is random, and each seed draws another one: ± covers both models and splits"
     ]
     if tuned:
         notes.append(
@@ -89,7 +89,7 @@ def describe_random_splits(entry: Entry, seeds: int, tuned: bool) -> list[str]:
 
 
 def _has_groups(entry: Entry) -> bool:
-    """Whether its metrics have results by group."""
+    """Whether the entry's metrics can have results by group."""
     try:
         GroupSettings.model_validate({"eval_groups": _GROUPS}).check(entry.config)
     except ValueError:
@@ -102,14 +102,14 @@ def _check_models(entries: Sequence[Entry]) -> None:
         check_comparable(entry)
         if entry.config["MODEL_TYPE"] == ModelType.DECISIONTREE:
             raise ValueError(
-                f"models: {entry.label} is a decision tree, whose predictions name no users, over "
-                f"which the tests of a comparison are; leave it out, or judge it by recbole-llm run"
+                f"models: {entry.label} is a decision tree, whose predictions lack the users "
+                f"that a comparison tests over; leave it out, or evaluate it by recbole-llm run"
             )
 
 
 def _describe_ranked_history(entries: Sequence[Entry]) -> list[str]:
-    """RecBole's sequential models cannot leave the history out, and the others do. Fixed candidates
-    are without it for all."""
+    """Notes on models that rank the items of users' histories: RecBole's sequential models do, the
+    others do not. Fixed candidates leave the history out for all."""
     config = entries[0].config
     drawn = EngineSettings.of(config).eval_candidates == "drawn"
     modes = set(RecBoleEvaluation.of(config).eval_args.modes()) - {"labeled"}
@@ -120,9 +120,9 @@ def _describe_ranked_history(entries: Sequence[Entry]) -> list[str]:
     if not ranked or not left_out:
         return []
     return [
-        f"items that a user has already are candidates for {', '.join(ranked)}; for "
-        f"{', '.join(left_out)} only those that are held out again: fewer are ranked, and repeated "
-        f"purchases are easier to find"
+        f"items of a user's history are candidates for {', '.join(ranked)}; for "
+        f"{', '.join(left_out)} only if they are held out again, so that fewer items are ranked, "
+        f"and repeated purchases are easier to find"
     ]
 
 
@@ -132,14 +132,14 @@ def _check_alike(first: Entry, other: Entry) -> None:
         if theirs[key] != value:
             way = _common_protocol([first, other]) if key == "eval_args" else f"{key}=…"
             raise ValueError(
-                f"{key}: the models are judged differently, which no table can compare: "
+                f"{key}: the models are judged differently, so one table cannot compare them: "
                 f"{first.label} has {_in_words(value)}, {other.label} {_in_words(theirs[key])}; "
                 f"set it for all with --{way}"
             )
 
 
 def _common_protocol(entries: Sequence[Entry]) -> str:
-    """The arguments that bring models under one protocol."""
+    """The arguments that give the models one protocol."""
     of_labels = [learns_labels(entry.config.model_class) for entry in entries]
     if all(of_labels):
         return _CLICKS
@@ -150,8 +150,8 @@ def _common_protocol(entries: Sequence[Entry]) -> str:
 
 
 def _check_rows(entries: Sequence[Entry]) -> None:
-    """A user's first interaction is no row of a sequential model, so that ratios of its rows are
-    other interactions than those of the other models."""
+    """Refuse a split by ratio if only some models are sequential: these have no row for a user's
+    first interaction, so that the same ratio gives them other interactions."""
     split = RecBoleEvaluation.of(entries[0].config).eval_args.split
     reads = [reads_histories(entry) for entry in entries]
     if split is not None and split.RS is not None and len(set(reads)) > 1:
@@ -179,7 +179,7 @@ def _judging_settings(config: Config) -> dict[str, Any]:
 
 
 def _settings_of_metrics(config: Config, metrics: Sequence[str]) -> dict[str, Any]:
-    """Settings that some metrics read; the encoder before its own keys, which others lack."""
+    """Settings that the metrics read; the encoder before its own keys, which others lack."""
     found: dict[str, Any] = {}
     if is_read_by(metrics, VECTORS):
         spec = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)

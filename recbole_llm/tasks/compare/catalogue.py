@@ -11,14 +11,14 @@ from recbole_llm.core.config import Config
 from recbole_llm.features.contents.prompts import titles_if_any
 from recbole_llm.offline.run import load_dataset
 
-_HISTORY = 20  # last items of a user
+_HISTORY = 20  # latest items of a user
 
 
 class Catalogue:
-    """The data set of a comparison, by name.
+    """The data set of a comparison, with users and items by name.
 
     Args:
-        config: of one of its models.
+        config: configuration of one of the comparison's models.
     """
 
     def __init__(self, config: Config) -> None:
@@ -37,8 +37,8 @@ class Catalogue:
         return self.titles.get(item) or item
 
     def history(self, user: str, held: Iterable[str]) -> list[str]:
-        """A user's last items, in order of time, without the interactions that are held out: the
-        last with each of these items, since a user may have had them before."""
+        """A user's latest items, in order of time, without held-out interactions. For each held-out
+        item, its last interaction is left out, since earlier ones belong to the history."""
         held_out, names = Counter(held), []
         for i in self._items[self._users == self.users.index(user)][::-1]:
             name = self.items[i]

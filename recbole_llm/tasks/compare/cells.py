@@ -1,4 +1,4 @@
-"""A cell of a comparison: a run of a model with a seed, known by what its numbers depend on."""
+"""A cell of a comparison: a run of a model with a seed, identified by all that affects results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cell:
     entry: Entry
     seed: int
     seeded: Entry  # the entry with this seed
-    folder: Path  # where its files are; another one where anything that matters is another
+    folder: Path  # of its files; what affects the results determines its name
 
     @property
     def name(self) -> str:
@@ -37,14 +37,14 @@ class Cell:
 
     @property
     def arguments(self) -> list[str]:
-        """Arguments of ``recbole-llm run``; a run that was stopped goes on where it stood."""
+        """Arguments of ``recbole-llm run``; a run that was stopped is resumed."""
         own = [f"--{key}={self.folder / name}" for key, name in OWN_FILES.items()]
         resume = resume_arguments(self.folder, self.seeded.config)
         return [*run_arguments(self.seeded), *own, *resume]
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended well, and its files are there."""
+        """Whether the run ended well, and its files are there."""
         return _is_done(self.folder)
 
     @property
@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def users(self) -> dict[str, Any]:
-        """Its metrics by user, and what its few users were shown: plain arrays by name.
+        """The run's metrics by user, and lists of items for a few users: plain arrays by name.
 
         Raises:
             ValueError: the file is damaged.
@@ -73,8 +73,8 @@ class Cell:
 
 
 def make_cells(entries: Sequence[Entry], seeds: Sequence[int], root: Path) -> list[Cell]:
-    """Make a cell of each model with each seed; those of the same settings share a run, which is
-    found again under another label, too."""
+    """Make a cell of each model with each seed. Cells with the same settings share a run, which is
+    also found again under another label."""
     folders: dict[str, Path] = {}
     cells = []
     for seed in seeds:
@@ -99,14 +99,14 @@ def _is_done(folder: Path) -> bool:
 
 
 def resume_arguments(folder: Path, config: Config) -> list[str]:
-    """The argument with which a run that was stopped in this folder goes on; none elsewhere."""
+    """The argument that resumes a run which was stopped in this folder; none if there is no run."""
     stopped = folder.glob(f"saved/{part_file('*.pth', 'last')}")
     newest = max(stopped, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
         return []
     try:
         load_run(str(newest), config)
-    except ValueError as error:  # settings may differ that neither of the two runs reads
+    except ValueError as error:  # they may differ in settings that neither run reads
         getLogger("recbole_llm").warning(f"{folder.name} starts anew ({one_line(error)})")
         return []
     return [f"--resume={newest}"]
@@ -132,6 +132,6 @@ def _damaged(file: Path, error: Exception) -> ValueError:
 
 
 def read_best_score(folder: Path) -> float:
-    """A run's best on validation; NaN where it had none."""
+    """A run's best score on validation; NaN if it has none."""
     score = read_result(folder)["best_valid_score"]
     return math.nan if score is None else float(score)

@@ -18,18 +18,18 @@ from recbole_llm.tasks.compare.catalogue import Catalogue
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.figures import COLORS, Figure, make_figure, wrap_label
 
-_ITEMS = 1000  # of a map
-_TITLE, _WIDE = 200, 40  # characters of a title beside a point, and of a line of it
+_ITEMS = 1000  # items in a map
+_TITLE, _WIDE = 200, 40  # characters of a title at a point, and of each of its lines
 
 
 def model_figures(cells: Sequence[Cell]) -> Iterator[Figure]:
-    """Draw what models show of their parameters by `page_figures` (models/README.md)."""
+    """Draw the figures that models define in `page_figures` (models/README.md)."""
     for cell in cells:
         model = cell.seeded.config.model_class
         if hasattr(model, "page_figures") and (checkpoint := _load(cell)) is not None:
             try:
                 yield from list(_draw_own(model.page_figures, checkpoint, cell.entry.label))
-            except Exception as error:  # a plugin's, or of a subclass with other parameters
+            except Exception as error:  # of a plugin, or of a subclass with other parameters
                 getLogger("recbole_llm").warning(
                     f"{cell.name}: no figures of its own, since page_figures of {model.__name__} "
                     f"failed: {named_error(error)}"
@@ -75,7 +75,7 @@ def _item_table(state: Mapping[str, Any], n_items: int) -> Any:
     tables = (value for name, value in state.items() if "item" in name.lower() and value.dim() == 2)
     for table in tables:
         fits = len(table) in (n_items, n_items + 1) and table.shape[1] > 1
-        if fits and table.isfinite().all():  # not one that diverged
+        if fits and table.isfinite().all():  # not if it diverged
             return table[:n_items].float().numpy()
     return None
 

@@ -1,4 +1,4 @@
-"""A run inside a comparison: it says its validation scores, and ends with its parent."""
+"""A run within a comparison: it reports its validation scores, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from recbole_llm.hookspecs import hookimpl
 
 
 class Scores:
-    """Writes each validation's score as a line of a file, in the order of their numbers.
+    """Writes each validation's score as a line of a file, in the order of the validations.
 
     Args:
-        file: of the run's earlier validations, which is continued after them.
+        file: may hold the scores of the run's earlier validations, which are kept.
     """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
@@ -23,17 +23,17 @@ class Scores:
 
     @hookimpl
     def on_validation(self, score: float, number: int) -> None:
-        """Write it."""
+        """Write the score."""
         with self.file.open("a+b") as file:
             file.seek(0)
-            # A run that was stopped after a validation, but before its state was kept, repeats it.
+            # A run that was stopped after a validation, but before its checkpoint, repeats it.
             before = b"".join(islice(file, number - 1))
             file.truncate(len(before))
             file.write(f"{score!r}\n".encode())
 
 
 def begin(scores: str) -> None:
-    """Listen to the validations, and for the parent's end."""
+    """Begin to record validations, and to watch for the end of the parent process."""
     threading.Thread(target=_end_with_parent, daemon=True).start()  # before the slow imports
     from recbole_llm.core.plugins.loading import get_plugins
 
@@ -41,13 +41,13 @@ def begin(scores: str) -> None:
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # of the standard input, which says nothing until its other end is closed
+    os.read(0, 1)  # blocks until the parent's end of the standard input is closed
     os._exit(1)
 
 
 def run_trial(files: Sequence[str], argv: Sequence[str]) -> None:
-    """Train and validate, without test; the best score goes to ``output``. A trial that was stopped
-    goes on, as a run does."""
+    """Train and validate, without a test, and write the best score to ``output``. A trial that was
+    stopped can be resumed, as a run can."""
     from recbole_llm.core.config import Config
     from recbole_llm.core.files import OTHER_FOLDER, write_json
     from recbole_llm.steps import build_model, build_trainer, load_data, start

@@ -1,7 +1,7 @@
-"""Which settings of a search are chosen: the best ones are tried with a second seed first.
+"""The choice of a search's best settings, after the best trials were repeated with a second seed.
 
-The best of several trials is also the luckiest one, above all at high learning rates, at which some
-seeds train well and others not at all.
+The best of several trials is also the luckiest one, above all at high learning rates, with which
+some seeds train well and others not at all.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class Choice:
 
     trial: FrozenTrial
     second: float | None = None  # its score with the second seed; None: it was the only trial
-    seed: int = 0  # the second one
+    seed: int = 0  # the second seed
 
     @property
     def score(self) -> float:
-        """Its mean on validation, over the seeds that it was tried with."""
+        """The mean score on validation, over the seeds that the trial was run with."""
         first: float = self.trial.values[0]
         return first if self.second is None else fmean([first, self.second])
 
     @property
     def scores(self) -> str:
-        """Its scores on validation, in words."""
+        """The scores on validation, in words."""
         more = "" if self.second is None else f", {self.second:.4f} with seed {self.seed}"
         return f"{self.trial.value:.4f}{more}"
 
@@ -56,14 +56,14 @@ def choose_trial(
 ) -> Choice:
     """Choose the best trial by its mean score over two seeds.
 
-    The best one is repeated with the next seed, and counts with its mean from then on. This goes on
-    until the best one is among those repeated: few are, since a single score is an optimistic one.
+    The best trial is repeated with the next seed, and counts with its mean from then on. This goes
+    on until the best trial has two scores, so that only trials with a high score are repeated.
 
     Args:
-        folder: of the trials; a repeated one is not repeated again.
+        folder: folder of the trials; a repeated trial that is already there is not run again.
 
     Raises:
-        NoTrialError: no trial ended well, with both seeds if it was repeated.
+        NoTrialError: no trial ended well with the first seed, or none with the second one.
     """
     done = {t.number: t for t in trials if t.state == TrialState.COMPLETE}
     if not done:
@@ -95,20 +95,20 @@ def _repeat(
     """The score of a trial's settings with the second seed; `worst` where the run fails."""
     tried = entry.with_own({**trial.params, "seed": _second_seed(entry)})
     if splits_at_random(entry.config) and entry.config["split_seed"] is None:
-        # Another split would validate on interactions that the first one tests.
+        # Another split would validate on interactions that the first split tests.
         tried = tried.with_own({"split_seed": entry.config["seed"]})
     own = folder / f"{_second_seed(entry)}-{digest(str(sorted(trial.params.items())))[:10]}"
     if not (own / "result.json").is_file():
         name = f"trial {trial.number} with seed {_second_seed(entry)}"
         if not _run(tried, name, own, executor):
             return worst
-    shutil.rmtree(own / "saved", ignore_errors=True)  # its score is all that is wanted
+    shutil.rmtree(own / "saved", ignore_errors=True)  # only its score is needed
     score = read_best_score(own)
     return score if math.isfinite(score) else worst
 
 
 def _run(tried: Entry, name: str, folder: Path, executor: Executor) -> bool:
-    """Train and validate once; whether that ended well."""
+    """Train and validate once; returns whether the run ended well."""
     with closing(Live([tried.label], 1, 1)) as live:
 
         def heard(number: int, score: float) -> bool:

@@ -16,7 +16,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import PROTOCOLS, RecBoleEvaluation
 from recbole_llm.core.schema import parse_command_line
 
-# Up to a semicolon outside of quotes; an apostrophe within a word is none.
+# Text up to a semicolon outside of quotes; an apostrophe within a word is no quote.
 _PART = re.compile(r"""(?:[^;"']|(?<!\w)"[^"]*"|(?<!\w)'[^']*'|["'])+""")
 _ARGUMENTS = re.compile(r"(?:^|\s)--")
 OWN_FILES = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_dir": "saved"}
@@ -24,27 +24,27 @@ OWN_FILES = {"output": "result.json", "user_metrics": "users.npz", "checkpoint_d
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A line of the table."""
+    """One model of a comparison, a row of its table."""
 
     label: str
-    own: Mapping[str, str]  # arguments of this model alone, ``model`` among them
-    common: Mapping[str, str]  # arguments of all models, which its own beat
-    files: tuple[str, ...] = ()  # of configuration
+    own: Mapping[str, str]  # arguments of this model alone, including ``model``
+    common: Mapping[str, str]  # arguments of all models, which `own` overrides
+    files: tuple[str, ...] = ()  # configuration files
 
     @property
     def argv(self) -> list[str]:
-        """Its command line."""
+        """The arguments of its command line."""
         pairs = {**self.common, **self.own}
         return [f"--{key}={value}" for key, value in pairs.items()]
 
     @property
     def slug(self) -> str:
-        """Its name, for files."""
+        """The label in a form for file names."""
         return re.sub(r"[^\w.=+-]+", "-", self.label).strip("-")[:60]
 
     @cached_property
     def config(self) -> Config:
-        """Its configuration, checked."""
+        """The checked configuration."""
         try:
             return Config(config_file_list=self.files, argv=self.argv)
         except ValueError as error:
@@ -52,27 +52,27 @@ class Entry:
 
     @property
     def better(self) -> Any:
-        """`max`, or `min` where the metric that picks the epoch is better when it is smaller."""
+        """`max`, or `min` if smaller values of the validation metric are better."""
         return max if self.config["valid_metric_bigger"] else min
 
     def is_set(self, key: str) -> bool:
-        """Whether somebody set a key, rather than the defaults."""
+        """Whether a key was set, rather than left at its default."""
         return key in self.config.external_config_dict
 
     def with_own(self, own: Mapping[str, object]) -> Entry:
-        """The same with further arguments of its own."""
+        """A copy with further arguments of its own."""
         return replace(self, own={**self.own, **{k: str(v) for k, v in own.items()}})
 
 
 def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = ()) -> list[Entry]:
-    """Entries of ``"SASRec; name: SASRec --item_init=llm; PAD"``.
+    """Parse entries from ``"SASRec; name: SASRec --item_init=llm; PAD"``.
 
     Args:
-        text: models, separated by semicolons, each with arguments, and a name before a colon.
-        common, files: arguments and configuration files of all.
+        text: models separated by semicolons, each with any arguments, and any name before a colon.
+        common, files: arguments and configuration files of all models.
 
     Raises:
-        ValueError: no model, or two of one name.
+        ValueError: no model, or two with the same name.
     """
     shared = parse_command_line(common)
     if "model" in shared:
@@ -85,7 +85,7 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
         raise ValueError('models: name some, such as --models="SASRec; PAD --gamma=0.1"')
     if twice:
         raise ValueError(
-            f"models: '{twice[0]}' stands twice; name them, such as --models="
+            f"models: '{twice[0]}' appears twice; give them names, such as --models="
             f'"one: {twice[0]}; two: {twice[0]}"'
         )
     return entries
@@ -97,11 +97,11 @@ def _parse(text: str, common: Mapping[str, str], files: Sequence[str]) -> Entry:
     spec = text[len(label) + 1 :].strip() if colon else text
     label = " ".join((label if colon else spec).split())
     if not label:
-        raise ValueError(f"models: '{text}': a name is to stand before the colon")
+        raise ValueError(f"models: '{text}': write a name before the colon")
     try:
         parts = shlex.split(spec)
         if not parts or parts[0].startswith("--"):
-            raise ValueError("names no model, such as 'wide: SASRec --hidden_size=128' does")
+            raise ValueError("names no model; write it as in 'wide: SASRec --hidden_size=128'")
         own = {"model": parts[0], **parse_command_line(parts[1:])}
     except ValueError as error:
         raise ValueError(f"models: '{text}': {error}") from None
@@ -115,10 +115,10 @@ def describe_ignored_keys(entries: Sequence[Entry]) -> list[str]:
 
 
 def check_split(entry: Entry, needed: Collection[str] = ("validation", "test")) -> None:
-    """Refuse a split without what a comparison, or a search, judges by.
+    """Refuse a split without the parts that a comparison, or a search, evaluates on.
 
     Raises:
-        ValueError: it has not, the model's stage validates nothing, or a run is to be resumed.
+        ValueError: a needed part is empty, or `check_comparable` refuses the entry.
     """
     check_comparable(entry)
     split = RecBoleEvaluation.of(entry.config).eval_args.split
@@ -132,11 +132,11 @@ def check_split(entry: Entry, needed: Collection[str] = ("validation", "test")) 
 
 
 def check_comparable(entry: Entry) -> None:
-    """Refuse what no comparison can run: a pretraining stage, a run without validation, a run to
-    resume, and the names of a single run's files."""
+    """Raise ValueError for what a comparison cannot run: a pretraining stage, a run without
+    validation, a run to resume, and the names of a single run's files."""
     if entry.config["resume"]:
         raise ValueError(
-            "resume: the runs of this command go on by themselves; repeat it without --resume"
+            "resume: this command resumes its runs by itself; repeat it without --resume"
         )
     for key in OWN_FILES:
         if key in {**entry.common, **entry.own}:
@@ -158,7 +158,7 @@ def check_comparable(entry: Entry) -> None:
 
 
 def run_arguments(entry: Entry) -> list[str]:
-    """Arguments of a run that nobody watches."""
+    """Arguments of a run that shows no progress."""
     return [*file_arguments(entry.files), *entry.argv, "--show_progress=False"]
 
 
@@ -168,7 +168,7 @@ def file_arguments(files: Sequence[str]) -> list[str]:
 
 
 def possible_protocols(entries: Sequence[Entry]) -> str:
-    """The protocols that all of them take: models that read histories take no random split."""
+    """The protocols that all entries support; models that read histories take no random split."""
     return "leave-one-out" if any(map(reads_histories, entries)) else " or ".join(PROTOCOLS)
 
 

@@ -1,4 +1,4 @@
-"""Executors of runs: processes of this machine, or tasks of a Ray cluster."""
+"""Executors of runs: processes on this machine, or tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from recbole_llm.core.files import OTHER_FOLDER, file_lock
 from recbole_llm.core.processes import cluster
 
 EXECUTORS = ("local", "ray")
-_PAUSE = 0.2  # seconds between two looks
-_LAST_WAIT = 30.0  # seconds that a stopped run has to be gone
+_PAUSE = 0.2  # seconds between two polls
+_LAST_WAIT = 30.0  # seconds that a killed run has to end
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of comparisons and searches: where their files go, and who carries out the runs.
+    """Options of comparisons and searches: where their files go, and what carries out the runs.
 
     Args:
-        output: folder of everything.
-        jobs: runs at once.
+        output: folder of all files.
+        jobs: number of runs at once.
         executor: ``local`` or ``ray``.
         ray_address: see `recbole_llm.core.processes.cluster.connected`.
     """
@@ -42,10 +42,10 @@ class RunOptions:
 
 
 def lock_folder(root: Path) -> AbstractContextManager[None]:
-    """Within it, no other command carries out runs in the folder, which is there already.
+    """Lock an existing folder: within the block, no other command carries out runs in it.
 
     Raises:
-        ValueError: one does.
+        ValueError: another command holds the lock.
     """
 
     def busy() -> None:
@@ -56,10 +56,11 @@ def lock_folder(root: Path) -> AbstractContextManager[None]:
 
 @contextmanager
 def open_executor(options: RunOptions) -> Iterator[Executor]:
-    """The executor that the options name; what it needs is there within it.
+    """Open the executor that the options name; a Ray cluster stays connected within the block.
 
     Raises:
-        ValueError: unknown name, no runs at once, a cluster without ``ray``, or of Ray.
+        ValueError: an unknown name, less than one run at once, an address of a cluster without the
+            executor ``ray``, or an error of Ray.
     """
     check_choice("executor", options.executor, EXECUTORS)
     if options.jobs < 1:
@@ -74,21 +75,21 @@ def open_executor(options: RunOptions) -> Iterator[Executor]:
 
 
 class Local:
-    """Processes of this machine, among which its cores are shared, and the GPUs of `gpu_id`."""
+    """Processes on this machine, which share its cores and the GPUs of `gpu_id`."""
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
         self._started: list[tuple[str, subprocess.Popen[bytes]]] = []  # each with its GPU
 
     def start(self, command: Sequence[str], output: Path, gpus: str) -> subprocess.Popen[bytes]:
-        """A process that writes to a file; of several GPUs it gets the one with the fewest runs."""
+        """Start a process that writes to a file; it gets the GPU with the fewest runs."""
         threads = max(1, loky.cpu_count(only_physical_cores=True) // self.at_once)
         self._started = [(gpu, run) for gpu, run in self._started if run.poll() is None]
         runs = Counter(gpu for gpu, _ in self._started)
         own = min(gpus.split(","), key=runs.__getitem__) if self.at_once > 1 else gpus
         given = [f"--gpu_id={own}"] if own != gpus else []
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        environment["CUDA_VISIBLE_DEVICES"] = own  # not those of the last configuration here
+        environment["CUDA_VISIBLE_DEVICES"] = own  # not those of this process's configurations
         process = _start_process([*command, *given], output, environment)
         self._started.append((own, process))
         return process
@@ -97,7 +98,7 @@ class Local:
 def _start_process(
     command: Sequence[str], output: Path, environment: Mapping[str, str], folder: str | None = None
 ) -> subprocess.Popen[bytes]:
-    """A process that ends with this one: its standard input ends then, which it watches."""
+    """Start a process that ends with this one: it watches its standard input, which ends then."""
     with output.open("wb") as out:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment, cwd=folder
@@ -105,11 +106,11 @@ def _start_process(
 
 
 class Ray:
-    """Tasks of a Ray cluster: each waits until there is room, and starts a process where it is.
-    What runs read and write lies in folders that all machines see.
+    """Tasks of a Ray cluster: each waits for a machine with room, and starts a process on it. All
+    files that runs read and write must be in folders that all machines share.
 
     Args:
-        ray: the module, connected.
+        ray: the module ``ray``, connected.
     """
 
     def __init__(self, ray: ModuleType, at_once: int) -> None:
@@ -118,9 +119,9 @@ class Ray:
         self._task = ray.remote(_run_in_task)
 
     def start(self, command: Sequence[str], output: Path, gpus: str) -> _Task:
-        """Hand it to Ray, which starts it on a machine with so many free CPUs and GPUs."""
+        """Hand the command to Ray, which starts it on a machine with enough free CPUs and GPUs."""
         share = self._share
-        # Not tried again by Ray: one that fails is reported, and the next command tries it again.
+        # No retries by Ray: a failed run is reported, and the next command tries it again.
         task = self._task.options(
             num_cpus=share.cpus, num_gpus=share.gpus if gpus else 0, max_retries=0
         )
@@ -138,7 +139,7 @@ def _run_in_task(
     process = _start_process([*command, *own], output, {**os.environ, **environment}, folder)
     try:
         while (status := process.poll()) is None:
-            time.sleep(_PAUSE)  # Ray's interrupt waits for Python, which a system call is not
+            time.sleep(_PAUSE)  # Ray can interrupt Python code, but no system call
         return status
     finally:
         process.kill()
@@ -150,16 +151,16 @@ class _Task:
         self._ray, self._ref = ray, ref
 
     def poll(self) -> int | str | None:
-        """None while it runs; then its exit status, or words where there is none."""
+        """None while the run lasts; then its exit status, or an error in words if it has none."""
         if not self._ended(0):
             return None
         try:
             return int(self._ray.get(self._ref))
-        except self._ray.exceptions.RayError as error:  # such as that its machine is gone
+        except self._ray.exceptions.RayError as error:  # such as a lost machine
             return f"Ray: {one_line(getattr(error, 'cause', None) or error, 300)}"
 
     def kill(self) -> None:
-        self._ray.cancel(self._ref)  # ends the wait for the process, which is killed then
+        self._ray.cancel(self._ref)  # interrupts the task, which then kills the process
 
     def wait(self) -> None:
         self._ended(_LAST_WAIT)

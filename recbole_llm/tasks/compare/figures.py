@@ -10,10 +10,10 @@ from typing import Any
 from recbole_llm.tasks.compare.summary import Row, Summary
 
 Figure = dict[str, Any]
-_BESIDE, _BELOW = 16, 44  # characters of a label's line beside an axis, in a legend
+_BESIDE, _BELOW = 16, 44  # characters of a label's line: beside an axis, in a legend
 _WHISKER = "#000000"  # else plotly looks for one color where the bars have several
-_HEIGHT, _LINE = 380, 18  # of a figure, of a line of a label, in pixels
-_LABELS = {"type": "category", "automargin": True}  # else labels such as 64 were a scale
+_HEIGHT, _LINE = 380, 18  # pixels of a figure, of a line of a label
+_LABELS = {"type": "category", "automargin": True}  # else labels such as 64 would be numbers
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
 
 
@@ -50,12 +50,12 @@ def _line_count(label: str) -> int:
 
 
 def color(index: int) -> str:
-    """The color of a model, by its place."""
+    """The color of a model, by its index."""
     return COLORS[index % len(COLORS)]
 
 
 def wrap_label(label: str, width: int = _BESIDE) -> str:
-    """Wrap a label in lines, which must not take the width of a phone."""
+    """Wrap a label into lines that are narrow enough for a phone."""
     wrapped = textwrap.wrap(label, width)
     return "<br>".join(escape(line, quote=False) for line in wrapped)  # plotly reads HTML
 

@@ -1,4 +1,4 @@
-"""Comparisons and searches from Python: the commands' lines are shown, their results returned."""
+"""Comparisons and searches from Python, which print the commands' lines and return results."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def compare(
 
     Args:
         models: ``"SASRec; name: SASRec --item_init=llm"``, or a list of such texts.
-        dataset, config_file_list, config_dict, argv: as `run_recbole_llm` takes them, for all.
-        seeds: how many; or which, as a list.
+        dataset, config_file_list, config_dict, argv: as in `run_recbole_llm`, for all models.
+        seeds: how many; or a list of them.
         jobs, baseline, tune, output, executor, ray_address: as the command's options.
 
     Returns:
         what ``result.json`` in the folder `output` holds.
 
     Raises:
-        ValueError: in one line: what the command refuses, or runs that failed, after the tables.
+        ValueError: in one line: what the command refuses; or, after the tables, runs that failed.
     """
     options = RunOptions(output, jobs, executor, ray_address)
     texts = [models] if isinstance(models, (str, type)) else models
@@ -108,7 +108,7 @@ def tune(
 
 
 def _show(lines: Generator[str, None, T]) -> T:
-    """Show lines as they come; returns what their generator returns."""
+    """Print lines as they come; returns what their generator returns."""
     code_digest.cache_clear()  # files may have changed since this process looked last
     while True:
         try:
@@ -134,7 +134,7 @@ def _files(given: Sequence[str] | None) -> list[str]:
 def _arguments(
     dataset: str | None, config_dict: Mapping[str, Any] | None, argv: Sequence[str]
 ) -> list[str]:
-    """Settings as a command line, by which the runs get them."""
+    """Settings as command-line arguments for the runs."""
     if config_dict is not None and not isinstance(config_dict, Mapping):
         raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
     given = {**(config_dict or {}), **({} if dataset is None else {"dataset": dataset})}

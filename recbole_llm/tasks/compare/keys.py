@@ -27,16 +27,16 @@ from recbole_llm.features.encoders.base import PictureEncoder, create_encoder, h
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.report import versions
 
-# Code that a run's numbers depend on: the steps, the layers below the tasks; of the models its own.
+# Folders of code that the results of every run depend on; of the models, only the run's own counts.
 _CODE = ("core", "layers", "data", "features", "offline", "evaluation", "trainers")
 _MODELS = PACKAGE / "models"
-_KNOWN = ("recbole", "torch", "builtins", *sys.stdlib_module_names)  # by the versions
+_KNOWN = ("recbole", "torch", "builtins", *sys.stdlib_module_names)  # covered by the versions
 _PICTURED = {"item_image", "item_multimodal"}  # features
-_UNSEEN = ("python", "system")  # of the versions: another machine may go on
+_UNSEEN = ("python", "system")  # versions to ignore: another machine may go on
 
 
 def run_key(config: Config) -> str:
-    """Digest of what a run's numbers depend on: settings, data, code, versions, encoder."""
+    """Digest of all that a run's numbers depend on: settings, data, code, versions, encoder."""
     settings = _read_settings(config)
     data = fingerprints(config["data_path"], config["dataset"])
     used = {k: v for k, v in versions().items() if k not in _UNSEEN}
@@ -46,8 +46,8 @@ def run_key(config: Config) -> str:
 
 
 def _read_settings(config: Config) -> dict[str, Any]:
-    """The settings that have consequences, those that the run does not read as by default; without
-    plugins, which are known by their code."""
+    """The settings that affect results. Keys that the run does not read have their defaults, and
+    the key plugins is left out, since plugins count by their code."""
     defaults, unread = config.internal_config_dict, _unread_keys(config)
     settings = RecBoleEvaluation.of(config)
     read = config.with_values(
@@ -61,12 +61,12 @@ def _read_settings(config: Config) -> dict[str, Any]:
 
 
 def _unread_keys(config: Config) -> set[str]:
-    """The keys given that have no consequences for this run."""
+    """The given keys that do not affect this run."""
     if config.model_class.__module__.partition(".")[0] not in ("recbole", PACKAGE.name):
         return set()  # a plugin's model may read what it does not declare
     spec = find_model(config["model"])
     unread = set(unread_keys(config, spec))
-    if next(_plugin_digests(), None) is None:  # whose metrics and hooks may read any key
+    if next(_plugin_digests(), None) is None:  # their metrics and hooks may read any key
         unread |= set(unknown_keys(config, spec))
     if not run_reads(config):
         feature = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
@@ -87,7 +87,7 @@ def _digest_named_files(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _encoder_fingerprint(config: Config) -> str | None:
-    """Fingerprint of the item vectors' maker, where a run reads vectors, with its pictures."""
+    """Fingerprint of the encoder, with its pictures; None if the run reads no item vectors."""
     read = run_reads(config)
     if not read:
         return None
@@ -101,7 +101,7 @@ def _encoder_fingerprint(config: Config) -> str | None:
 
 @cache
 def code_digest(model: type) -> str:
-    """Digest of the code that a model's numbers depend on; RecBole's is known by its version."""
+    """Digest of the code that a model's numbers depend on; RecBole's counts by its version."""
     files = [file for part in _CODE for file in (PACKAGE / part).rglob("*.py")]
     files += [*PACKAGE.glob("*.py"), *_MODELS.glob("*.py")]
     prompts = files_digest(PROPERTIES, PROPERTIES.glob("prompt/*.jinja"))
@@ -111,8 +111,8 @@ def code_digest(model: type) -> str:
 
 
 def _plugin_digests() -> Iterator[tuple[str, str]]:
-    """The active plugins of others, and the code of their packages, and of what they registered;
-    without those that register models alone, whose code is that of their models."""
+    """Active plugins of others, each with a digest of its packages and of what it registered; not
+    plugins that only register models, since the code of a run's model counts anyway."""
     own, manager = built_in(), get_plugins().manager
     modules = [*packages_of_plugins().items(), *_registered_modules()]
     for name, plugin in manager.list_name_plugin():
@@ -132,10 +132,10 @@ def _registered_modules() -> Iterator[tuple[str, str]]:
 
 
 def module_digest(name: str) -> str:
-    """Digest of a module's code and of what may belong to it: its package, or of a single module
-    the files beside it; "" of what the versions tell."""
+    """Digest of a module's code and of what may belong to it: its package, or the files beside a
+    single module; "" if the versions cover it."""
     top = name.partition(".")[0]
-    of_top = _module_file(top)  # None: of a package without __init__.py
+    of_top = _module_file(top)  # None for a package without __init__.py
     file = _module_file(name) or of_top
     if top in _KNOWN or file is None:
         return ""
@@ -145,7 +145,7 @@ def module_digest(name: str) -> str:
             return files_digest(folder, folder.glob("*.py"))
         folder = _MODELS / folder.relative_to(_MODELS).parts[0]
     elif of_top is not None and of_top.name != "__init__.py":
-        installed = folder.name in ("site-packages", "dist-packages")  # beside those of others
+        installed = folder.name in ("site-packages", "dist-packages")  # files beside it are others'
         return files_digest(folder, [file] if installed else folder.glob("*.py"))
     elif of_top is not None:
         folder = of_top.parent
@@ -153,7 +153,7 @@ def module_digest(name: str) -> str:
 
 
 def _module_file(name: str) -> Path | None:
-    """The file of a module that is imported, or of a top-level one that is not; None for none."""
+    """The file of an imported or a top-level module; None if it has none."""
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)
     else:

@@ -1,4 +1,4 @@
-"""Progress of a comparison on the screen: a line a model, and the time left."""
+"""Progress of a comparison on the screen: one line per model, and the time left."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class _Line:
     label: str
     runs: int
     best: Callable[[Iterable[float]], float] | None
-    scores: list[float] = field(default_factory=list)  # on validation, of the runs that are done
+    scores: list[float] = field(default_factory=list)  # on validation, of finished runs
     failed: int = 0
-    seconds: list[float] = field(default_factory=list)  # of the runs that are done
+    seconds: list[float] = field(default_factory=list)  # of finished runs
     running: dict[str, tuple[float, str]] = field(default_factory=dict)  # start, last state
 
     @property
@@ -38,12 +38,12 @@ class _Line:
 
 
 class Live:
-    """A table on the screen, where that is a terminal, in place of which others get lines.
+    """A table on the screen, if it is a terminal; a line for each finished run is always written.
 
     Args:
-        runs: of each model.
-        what: what a run is called.
-        best: of several scores, the one to show; None: their mean.
+        runs: number of runs of each model.
+        what: the word for a run.
+        best: chooses the score to show; None: the mean is shown.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class Live:
         ]
 
     def start_run(self, label: str, name: str) -> None:
-        """A run begins."""
+        """Note that a run begins."""
         self._lines[label].running[name] = (time.monotonic(), "starts")
 
     def show_validation(self, label: str, name: str, number: int, score: float) -> None:
-        """A run has been validated."""
+        """Note a validation of a run."""
         start, _ = self._lines[label].running[name]
         self._lines[label].running[name] = (start, f"validation {number} {score:.4f}")
 
     def end_run(
         self, label: str, name: str, seconds: float, score: float | None, why: str = ""
     ) -> None:
-        """A run is over, with its best score; or without a result (None), and why."""
+        """Note the end of a run, with its best score; or with None for no result, and why."""
         self.count_run(label, seconds, score)
         self._lines[label].running.pop(name, None)
         left = self.seconds_left()
@@ -83,7 +83,7 @@ class Live:
         tqdm.write(f"{label}, {name}: {result}, {duration(seconds)}{outlook}")
 
     def count_run(self, label: str, seconds: float, score: float | None) -> None:
-        """A run is over, or was before: with its best score, or without a result (None)."""
+        """Count a finished run, also one of before, with its best score, or None for no result."""
         line = self._lines[label]
         if score is None:
             line.failed += 1
@@ -92,7 +92,7 @@ class Live:
             line.seconds.append(seconds)
 
     def seconds_left(self) -> float:
-        """Seconds that the remaining runs take, by those that are done; 0 where none is."""
+        """Seconds that the remaining runs take, estimated from finished runs; 0 without any."""
         known = [s for line in self._lines.values() for s in line.seconds]
         if not known:
             return 0.0
@@ -104,7 +104,7 @@ class Live:
         return total / self._at_once
 
     def show(self) -> None:
-        """Bring the table up to date."""
+        """Update the table."""
         if self._bars[0].disable:
             return
         for bar, line in zip(self._bars, self._lines.values()):

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs nothing else."""
+"""A comparison as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 
 def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
-    """Write ``page.html``; returns its name, or the package that it lacks to be written."""
+    """Write ``page.html``; returns its path, or a message if a package is missing."""
     if not is_installed("plotly"):
         return f"no page.html, for which plotly is missing: {extra_install_command('compare')}"
     from jinja2 import Environment, StrictUndefined
@@ -36,7 +36,7 @@ def write_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
         next((c for c in first if reads_items(c.seeded.config)), first[0]).seeded.config
     )
     figures, ranked = [*summary_figures(summary), *model_figures(first)], []
-    if EngineSettings.of(catalogue.config).interactions == "memory":  # else no history is there
+    if EngineSettings.of(catalogue.config).interactions == "memory":  # else there are no histories
         # Histories of ready-made lists are not among the interactions.
         listed = [cell for cell in first if can_recommend(cell.seeded.config)]
         ranked = [cell for cell in listed if cell.users["shown_users"].size]

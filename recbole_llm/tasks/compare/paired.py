@@ -1,4 +1,4 @@
-"""Models of a comparison against its baseline, tested over users."""
+"""Significance tests over users of a comparison's models against its baseline."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from pandas import DataFrame, concat
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.significance import Difference, holm, paired_differences
 
-LEVEL = 0.05  # of the tests, after correction
+LEVEL = 0.05  # significance level of the tests, after correction
 _BOTH = ("ours", "theirs")
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A model against the baseline: in a metric, over users, corrected for the other models."""
+    """A model's test against the baseline in a metric, over users, corrected for other models."""
 
     label: str
     metric: str
     difference: Difference  # over users, averaged over seeds first
-    baseline: float  # its mean over the same users and seeds
+    baseline: float  # the baseline's mean over the same users and seeds
     p: float  # after Holm's correction
-    seeds: int  # that both have
-    left_out: int = 0  # users that one of the two was not tested on, at most of a seed
+    seeds: int  # number of seeds that both have
+    left_out: int = 0  # users that one of the two was not tested on: maximum over seeds
 
     @property
     def significant(self) -> bool:
-        """Whether it is, after correction."""
+        """Whether the difference is significant after correction."""
         return self.p < LEVEL
 
 
 def compare_with_baseline(
     baseline: Sequence[Cell], others: Mapping[str, Sequence[Cell]], metrics: Sequence[str]
 ) -> list[PairedTest]:
-    """Test every other model in every metric that both have of their users, and that has a value.
+    """Test every other model in every metric for which both models have a value of every user.
 
     Raises:
-        ValueError: two were not tested on the same items.
+        ValueError: two models were not tested on the same items.
     """
     theirs = {cell.seed: cell for cell in baseline}
     pairs = {
@@ -63,12 +63,12 @@ def compare_with_baseline(
 
 
 def _test_differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Difference]:
-    """Test the metrics that both models have a value of."""
+    """Test the metrics for which both models have values."""
     known = [
         metric
         for metric in metrics
         if all((model, metric) in table for model in _BOTH)
-        and np.isfinite(table.loc[:, (slice(None), metric)]).all(axis=None)  # GAUC may have none
+        and np.isfinite(table.loc[:, (slice(None), metric)]).all(axis=None)  # GAUC may lack one
     ]
     if not known:
         return {}
@@ -76,13 +76,14 @@ def _test_differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Dif
 
 
 def _join_users(ours: Cell, theirs: Cell) -> tuple[DataFrame, int]:
-    """Users that both runs were tested on, by model and metric; how many one of them was not.
+    """Metrics of the users that both runs were tested on, by model and metric; and the number of
+    users that only one run was tested on.
 
-    Leave-one-out tests a user of two interactions with general models, not with sequential ones,
-    for which the first is no row.
+    Leave-one-out tests users with two interactions in general models, but not in sequential models,
+    which have no row for the first interaction.
 
     Raises:
-        ValueError: they were not tested on the same items.
+        ValueError: the runs were not tested on the same items.
     """
     tables = [_read_user_metrics(cell) for cell in (ours, theirs)]
     both = concat(tables, axis=1, join="inner", keys=_BOTH)
@@ -103,8 +104,8 @@ def _read_user_metrics(cell: Cell) -> DataFrame:
 
 
 def _average_over_seeds(tables: Sequence[DataFrame]) -> DataFrame:
-    """Each user's part of the mean over seeds, of what all seeds have: mean over users of this is
-    the mean of the seeds' means, whichever users a seed tests."""
+    """Each user's share of the mean over seeds, for the metrics that all seeds have. Its mean over
+    users is the mean of the seeds' means, even if seeds test different users."""
     users = concat(tables, join="inner").index.unique()
     shares = [table * (len(users) / len(table) / len(tables)) for table in tables]
     return concat(shares, join="inner").groupby(level=0).sum()

@@ -1,4 +1,4 @@
-"""Runs as processes of their own, some at a time; none of them outlives the one that started it."""
+"""Runs as processes of their own, several at once; none outlives the process that started it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.compare.executors import Executor, Started
 
 T = TypeVar("T")
-SCORES, OUTPUT = "scores.txt", "output.txt"  # of a run, in its folder
-_PAUSE = 0.2  # seconds between two looks
+SCORES, OUTPUT = "scores.txt", "output.txt"  # files of a run, in its folder
+_PAUSE = 0.2  # seconds between two polls
 # Called with a validation's number, from 1, and its score; True stops the run.
 OnValidation = Callable[[int, float], bool]
 
@@ -26,8 +26,8 @@ class Job(Generic[T]):
 
     payload: T  # the caller's own
     command: Sequence[str]  # subcommand and arguments of ``recbole-llm``
-    folder: Path  # of its files; it is made
-    on_validation: OnValidation = lambda number, score: False  # told of each validation
+    folder: Path  # of its files; created if missing
+    on_validation: OnValidation = lambda number, score: False  # called after each one
     gpus: str = "0"  # those that it may use, as `gpu_id` names them; "": none
 
 
@@ -49,9 +49,9 @@ class _Running(Generic[T]):
     n_scores: int = 0
 
     def report_scores(self) -> bool:
-        """Report new validations; whether the run is to stop."""
+        """Report new validations; returns whether the run is to stop."""
         file = self.job.folder / SCORES
-        # What a line lacks of its end is still being written.
+        # A line without its end is still being written.
         lines = file.read_text("utf-8").splitlines(keepends=True) if file.is_file() else []
         scores = [float(line) for line in lines if line.endswith("\n")]
         for score in scores[self.n_scores :]:
@@ -61,7 +61,7 @@ class _Running(Generic[T]):
         return False
 
     def kill(self) -> None:
-        """Kill it, and wait until it is gone."""
+        """Kill the process, and wait until it has ended."""
         self.process.kill()
         self.process.wait()
 
@@ -75,14 +75,14 @@ class _Running(Generic[T]):
 def run_jobs(
     jobs: Iterator[Job[T]], executor: Executor, tick: Callable[[], None] = lambda: None
 ) -> Generator[Outcome[T], None, None]:
-    """Run jobs, some at once; each is asked for only when there is room for it.
+    """Run jobs, several at once; each is taken from `jobs` only when there is room for it.
 
     Args:
-        executor: carries them out, and says how many at once.
+        executor: carries the jobs out, and limits how many run at once.
         tick: called several times a second.
 
     Yields:
-        each as it ends. Those that run when this generator is closed are killed.
+        the outcome of each job as it ends. Jobs that run when the generator is closed are killed.
     """
     running: list[_Running[T]] = []
     try:
@@ -108,13 +108,13 @@ def run_jobs(
 
 def _start(job: Job[T], executor: Executor) -> _Running[T]:
     job.folder.mkdir(parents=True, exist_ok=True)
-    if not any(part.startswith("--resume=") for part in job.command):  # else those of before count
+    if not any(part.startswith("--resume=") for part in job.command):  # resumed runs keep theirs
         (job.folder / SCORES).unlink(missing_ok=True)
     return _Running(job, executor.start(command_of(job), job.folder / OUTPUT, job.gpus))
 
 
 def command_of(job: Job[T]) -> list[str]:
-    """The process of a job."""
+    """The command line of a job's process."""
     return [sys.executable, "-m", "recbole_llm", "cell", str(job.folder / SCORES), *job.command]
 
 

@@ -1,4 +1,4 @@
-"""One command from a question to a table: runs that are missing, statistics, files."""
+"""The command compare, from models to a table: missing runs, statistics, files."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def compare(
     config_file_list: Sequence[str] = (),
     argv: Sequence[str] = (),
 ) -> Generator[str, None, None]:
-    """Run what is missing, test the differences, and write tables and ``result.json``.
+    """Carry out missing runs, test the differences, and write tables and ``result.json``.
 
     Args:
         models: see `recbole_llm.tasks.compare.entries.parse_models`.
-        options: a comparison that was stopped goes on in their folder.
-        seeds: how many, from the configuration's on; or which, separated by commas.
+        options: a comparison that was stopped is continued in their folder.
+        seeds: how many, counted up from the configured seed; or a list separated by commas.
         baseline: label of the model that the others are tested against; None: the first.
-        tune: trials of each model, whose settings are searched first; None: none.
+        tune: number of trials to search each model's settings first; None: no search.
         config_file_list, argv: settings of all models.
 
     Yields:
         lines for the screen.
 
     Raises:
-        ValueError: in one line: models, settings, models that are judged differently, an executor
-            that is not there; after the tables, runs that failed.
+        ValueError: in one line: invalid models or settings, models that are judged differently, or
+            a missing executor; after the tables: runs that failed.
     """
     entries = parse_models(models, argv, config_file_list)
     labels = [entry.label for entry in entries]
@@ -72,7 +72,7 @@ def compare(
         failures = {c: untuned[c.entry.label] for c in all_cells if c.entry.label in untuned}
         cells = [cell for cell in all_cells if cell not in failures]
         failures |= run_cells(cells, executor)
-    for name in _WRITTEN:  # an earlier comparison's
+    for name in _WRITTEN:  # from an earlier comparison
         (root / name).unlink(missing_ok=True)
     summary = summarize(cells, failures, baseline or labels[0])
     repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
@@ -88,15 +88,15 @@ def compare(
 def _tune_entries(
     entries: Sequence[Entry], trials: int, seed: int, root: Path, executor: Executor
 ) -> Generator[str, None, tuple[list[Entry], dict[str, str]]]:
-    """The entries with the best settings of searches of one budget and seed; and the labels of
-    those whose search failed, with the reason."""
+    """Search the settings of each entry with the same budget and seed; returns the entries with
+    their best settings, and {label: reason} of the searches that failed."""
     from recbole_llm.tasks.compare import space, tuning
     from recbole_llm.tasks.compare.choice import NoTrialError
 
     tuned, failed = [], {}
     searched = [entry for entry in entries if space.offered_space(entry.config, entry.config.spec)]
     for entry in searched:
-        space.resolve_space(entry)  # its error is not to wait for the searches before it
+        space.resolve_space(entry)  # fails here rather than after other searches
     for entry in entries:
         if entry not in searched:
             yield f"{entry.label}: nothing to search; it runs as it is"
@@ -117,7 +117,7 @@ def _tune_entries(
 
 
 def _retry_advice(failed: int, searches: bool) -> str:
-    """The way out: trials that failed count, so that the same command searches no further."""
+    """Advice for failed runs. Failed trials count, so the same command would search no further."""
     again = f"the same command tries {'it' if failed == 1 else 'them'} again"
     return f"{again}, and with a larger --tune it searches on" if searches else again
 
@@ -134,7 +134,7 @@ def _write_results(summary: Summary, cells: Sequence[Cell], root: Path) -> Itera
 
 
 def _try_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
-    """The page's name, or why there is none: the tables are not to fail with it."""
+    """The page's path, or why there is none: its failure must not affect the tables."""
     init_log(cells[0].seeded.config, to_file=False)  # the page loads data, which may warn
     try:
         return write_page(summary, cells, root)
@@ -145,7 +145,7 @@ def _try_page(summary: Summary, cells: Sequence[Cell], root: Path) -> str:
 
 
 def _next_line(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
-    """How to recommend with the best model, as trained with its first seed."""
+    """The command to recommend with the best model, as trained with its first seed."""
     best = next(iter(summary.ranked(summary.metrics[0])), summary.rows[0])
     cell = next(cell for cell in cells if cell.entry.label == best.label and cell.is_done)
     if Path(cell.checkpoint).is_file() and can_recommend(cell.seeded.config):
@@ -155,7 +155,7 @@ def _next_line(summary: Summary, cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _parse_seeds(text: str, entries: Sequence[Entry]) -> list[int]:
-    """``3``: three from the first model's seed on; ``2020,2021`` or ``2020,``: those."""
+    """``3``: three, counted up from the first model's seed; ``2020,2021`` or ``2020,``: a list."""
     try:
         numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:
@@ -184,7 +184,7 @@ def _check_own_seeds(entries: Sequence[Entry]) -> None:
 
 
 def run_cells(cells: Sequence[Cell], executor: Executor) -> Failures:
-    """Run the cells that are not done; those that fail, with the reason."""
+    """Run the cells that are not done; returns {cell: reason} of those that fail."""
     if not cells:  # every search failed
         return {}
     labels = list(dict.fromkeys(cell.entry.label for cell in cells))

@@ -13,7 +13,7 @@ from recbole_llm.core.arrays import FloatArray
 
 RESAMPLES = 9_999
 _SEED = 0
-_BATCH = 100  # resamples at once: memory for so many times the users
+_BATCH = 100  # resamples at once; memory is this many times the users
 _OPTIONS: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": _BATCH, "vectorized": True}
 
 
@@ -24,8 +24,8 @@ class Difference:
     mean: float  # the first model's metric minus the second's
     low: float  # 95 % interval, by the bootstrap over users
     high: float
-    p: float  # that signs as uneven come about by chance, two-sided
-    users: tuple[int, int]  # how many differ, and how many there are
+    p: float  # two-sided, of the permutation test
+    users: tuple[int, int]  # how many differ, and how many there are in all
 
 
 def paired_differences(first: FloatArray, second: FloatArray) -> list[Difference]:
@@ -36,7 +36,7 @@ def paired_differences(first: FloatArray, second: FloatArray) -> list[Difference
         first, second: value of each user in each metric, [U, M], in the same order.
 
     Returns:
-        the differences; p is 1 where no user differs, or a single one.
+        the differences; p is 1 if fewer than two users differ.
     """
     differences = first - second
     ends = _bootstrap_intervals(differences) if len(differences) > 1 else [differences[0]] * 2
@@ -54,7 +54,7 @@ def _make_difference(difference: FloatArray, low: float, high: float) -> Differe
 
 def _bootstrap_intervals(differences: FloatArray) -> FloatArray:
     """Ends of 95 % intervals of means over users, [2, M]: the percentile bootstrap, with the same
-    users of each resample for all metrics."""
+    resampled users for all metrics."""
     rng, count = np.random.default_rng(_SEED), len(differences)
     means = []
     for first in range(0, RESAMPLES, _BATCH):
@@ -66,7 +66,7 @@ def _bootstrap_intervals(differences: FloatArray) -> FloatArray:
 
 
 def _permutation_p(differing: FloatArray) -> float:
-    """The p value of signs as uneven as these; either sign of a single user is as likely."""
+    """The p value under random signs; 1 for a single user, whose signs are equally likely."""
     if len(differing) < 2:
         return 1.0
     if 2 ** len(differing) <= RESAMPLES:  # all patterns of signs
@@ -89,7 +89,7 @@ def _permutation_p(differing: FloatArray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for being several, by Holm's step-down method (1979); same order."""
+    """p values corrected for multiple tests by Holm's step-down method (1979); same order."""
     p, count = np.asarray(p_values, float), len(p_values)
     order = p.argsort(kind="stable")
     corrected = np.empty(count)

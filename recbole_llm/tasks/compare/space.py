@@ -1,4 +1,4 @@
-"""The space of a search: a model's own, a part of it, or keys that its user names."""
+"""The space of a search: a model's own, a part of it, or keys that the user names."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from recbole_llm.core.schema import parse_literal
 from recbole_llm.core.settings import Between, Space
 from recbole_llm.tasks.compare.entries import Entry
 
-_ALIKE = ("repeatable", "eval_step")  # in which models of a comparison may differ
+_ALIKE = ("repeatable", "eval_step")  # only models of a comparison may differ in them
 _FORM = "learning_rate; hidden_size=[64,128]; hidden_dropout_prob=0.1..0.5"
 
 
 def resolve_space(entry: Entry, search: str | None = None) -> Space:
-    """Find out which of a model's settings are searched, and where.
+    """Find out which of a model's settings are searched, with the choices or range of each.
 
     Args:
-        entry: the model; keys that its user set are not searched.
+        entry: the model; keys that the user set are not searched.
         search: keys, separated by semicolons: alone, with choices (``key=[1,2]``), or with a range
-            (``key=low..high``, on a logarithmic scale); None: all that its settings classes say.
+            (``key=low..high``, on a logarithmic scale); None: all keys of the model's own space.
 
     Raises:
         ValueError: in one line: nothing to search, an unknown or a set key, a key that is named
@@ -61,14 +61,14 @@ def offered_space(config: Config, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _plugin_keys(entry: Entry) -> set[str]:
-    """The keys whose places others than this package chose; its own are known to be sound."""
+    """The keys whose values to search are a plugin's; this package's own are known to be valid."""
     classes = settings_classes(entry.config, entry.config.spec)
     theirs = [own for own in classes if own.__module__.partition(".")[0] != PACKAGE.name]
     return {key for own in theirs for key in own.searched(entry.config)}
 
 
 def _check_offered(key: str, where: object, entry: Entry) -> None:
-    """Refuse what no trial could take of what stands beside a model's keys."""
+    """Refuse values to search, declared with a model's keys, that no trial could take."""
     _check_known("search_space", key, entry)
     ordered = not isinstance(where, Between) or 0 < where.low < where.high
     if not isinstance(where, (Between, tuple, list)) or where in ((), []) or not ordered:
@@ -96,7 +96,7 @@ def _check_known(what: str, key: str, entry: Entry) -> None:
         )
     if marks & Mark.NO_EFFECT_ON_RESULTS or key == "seed":
         raise ValueError(
-            f"{what}: {key} is of where and how a run is done, and no setting of a model"
+            f"{what}: {key} says where and how a run is done, and is no setting of a model"
         )
     known = declared_keys(entry.config, entry.config.spec) | set(entry.config.internal_config_dict)
     if key not in known:
@@ -104,12 +104,12 @@ def _check_known(what: str, key: str, entry: Entry) -> None:
 
 
 def _parse_values(key: str, values: Iterable[object], entry: Entry) -> list[Any]:
-    """Values as the configuration has them; each is refused here rather than in a trial."""
+    """Values as the configuration reads them; invalid ones are refused here, not in a trial."""
     return [entry.with_own({key: value}).config[key] for value in values]
 
 
 def _probe_values(low: float, high: float) -> tuple[float, ...]:
-    """The ends of a range, and a number with a fraction between them, which a key of whole numbers
+    """The ends of a range, and a fractional number between them, which a key of whole numbers
     refuses."""
     return low, high, low + (high - low) / math.pi
 
@@ -155,8 +155,8 @@ def _parse_choices(key: str, text: str) -> tuple[Any, ...]:
 
 
 def defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The present values of the settings that lie in the space; the middle of a range for a number
-    that does not, such as one that the model chooses."""
+    """The configured values that lie in the space; for a value outside its range, such as one that
+    the model chooses, the geometric middle of the range."""
     found: dict[str, Any] = {}
     for key, where in space.items():
         value = config[key]
@@ -169,7 +169,7 @@ def defaults(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_untried_defaults(space: Space, config: Mapping[str, Any]) -> list[str]:
-    """Which keys no trial has at their present value, in words."""
+    """Messages about the keys whose configured value no trial will have."""
     return [
         f"{key}: its value {config[key]} is not among {', '.join(map(str, where))}; no trial has it"
         for key, where in space.items()
@@ -178,7 +178,7 @@ def describe_untried_defaults(space: Space, config: Mapping[str, Any]) -> list[s
 
 
 def distributions(space: Space) -> dict[str, Any]:
-    """The space, as Optuna has it; choices as texts, which it can keep whatever they are."""
+    """The space in Optuna's form; choices become texts, since Optuna does not store all types."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     return {

@@ -16,14 +16,14 @@ from recbole_llm.tasks.compare.paired import PairedTest, compare_with_baseline
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over seeds; sd is None of a single one."""
+    """Mean and sample standard deviation over seeds; sd is None for a single seed."""
 
     mean: float
     sd: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """The spread of one value a seed; nan where a seed has none."""
+        """The spread of one value per seed; NaN if a seed has none."""
         if not all(map(math.isfinite, values)):
             return cls(math.nan, None)
         sd = statistics.stdev(values) if len(values) > 1 else None
@@ -32,14 +32,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A model."""
+    """One model of a comparison, over its seeds."""
 
     label: str
     arguments: list[str]  # its command line
     seeds: list[int]  # of the runs that ended well
     valid: dict[str, Spread]  # by metric
     test: dict[str, Spread]  # the same
-    seconds: float  # mean over seeds, as memory, parameters and best_epoch
+    seconds: float  # mean over seeds, like memory, parameters and best_epoch
     memory: float | None
     parameters: float
     best_epoch: float | None
@@ -52,14 +52,14 @@ class Summary:
     """A comparison."""
 
     rows: list[Row]  # models with a run that ended well, in the order given
-    metrics: list[str]  # of the table, the one that picks epochs first
-    smaller: set[str]  # metrics of which less is better
+    metrics: list[str]  # of the table, the validation metric first
+    smaller: set[str]  # metrics for which less is better
     baseline: str  # label
     protocol: str  # in words
     dataset: str  # its name and its size, in words
-    tests: list[PairedTest] = field(default_factory=list)  # of each other model and metric
+    tests: list[PairedTest] = field(default_factory=list)  # one for each other model and metric
     failures: dict[str, str] = field(default_factory=dict)  # {run: reason}
-    # How the models were judged otherwise than by themselves, in words.
+    # What to know about how the models were judged, in words.
     notes: list[str] = field(default_factory=list)
 
     def find_test(self, label: str, metric: str) -> PairedTest | None:
@@ -67,7 +67,7 @@ class Summary:
         return next((t for t in self.tests if (t.label, t.metric) == (label, metric)), None)
 
     def ranked(self, metric: str) -> list[Row]:
-        """The best on test first; without those that have no value."""
+        """The rows that have a value of the metric, the best on test first."""
         sign = 1 if metric in self.smaller else -1
         valued = [row for row in self.rows if not math.isnan(row.test[metric].mean)]
         return sorted(valued, key=lambda row: sign * row.test[metric].mean)
@@ -78,10 +78,10 @@ class Summary:
 
 
 def summarize(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str) -> Summary:
-    """The comparison of the cells that are done.
+    """Summarize the cells that are done.
 
     Raises:
-        ValueError: none is; or two models were not tested on the same items.
+        ValueError: no cell is done, or two models were not tested on the same items.
     """
     done = [cell for cell in cells if cell.is_done]
     reasons = {cell.name: why for cell, why in failures.items()}
@@ -112,8 +112,8 @@ def describe_other_sizes(rows: Sequence[Row]) -> list[str]:
                 ", ".join(f"{size[what]:,} {what}" for what in apart) for size in (own, first[1])
             )
             found.append(
-                f"{label} has {here}, {first[0]} {there}: filters, or rows that the .item or .user "
-                f"file lacks, leave out others"
+                f"{label} has {here}, {first[0]} {there}: filters, or missing rows of the .item or "
+                f".user file, leave out different data"
             )
     return found
 
@@ -146,7 +146,7 @@ def _make_spreads(results: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
 
 
 def _shared_metrics(first: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """The test metrics that all models have, without those of groups; the deciding one first."""
+    """The test metrics that all models have, without groups; the validation metric first."""
     deciding = first["valid_metric"].lower()
     common = [name for name in rows[0].test if all(name in row.test for row in rows)]
     return sorted((m for m in common if not m.endswith(")")), key=lambda m: m != deciding)

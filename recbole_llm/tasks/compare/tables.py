@@ -17,9 +17,9 @@ from recbole_llm.tasks.compare.paired import LEVEL, PairedTest
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 
-_NO_TERMINAL = 10_000  # columns of a file or a pipe
-_UNRANKED = "shannonentropy"  # RecBole's falls as more items are recommended: no end is better
-# What Markdown or HTML would read; < before what may begin a tag, & before what may be an entity.
+_NO_TERMINAL = 10_000  # columns for a file or a pipe
+_UNRANKED = "shannonentropy"  # RecBole's falls as more items are recommended: neither end is better
+# Characters with a meaning in Markdown or HTML; < and & only where a tag or an entity may begin.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~>]|(?<!\w)_|_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)")
 _HTML = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
@@ -35,7 +35,7 @@ def write_tables(summary: Summary, root: Path) -> None:
 
 
 def screen_lines(summary: Summary) -> Iterator[str]:
-    """The table for a terminal, and what it says in words; bold and underlined as in Markdown."""
+    """The table for a terminal, with marks as in Markdown, and what it shows in words."""
     best, second = partial(click.style, bold=True), partial(click.style, underline=True)
     table = list(table_rows(summary, best, second))
     columns = shutil.get_terminal_size((_NO_TERMINAL, 0)).columns
@@ -53,21 +53,21 @@ def screen_lines(summary: Summary) -> Iterator[str]:
 
 
 def markdown_lines(summary: Summary) -> Iterator[str]:
-    """The table; bold is the best, underlined the second."""
+    """The table in Markdown: the best is bold, the second underlined."""
     head, *rows = table_rows(summary, "**{}**".format, "<u>{}</u>".format)
     for label, *cells in (head, ["---"] * len(head), *rows):
         yield f"| {' | '.join([_escape_markdown(label), *cells])} |"
 
 
 def _escape_markdown(text: str) -> str:
-    """A text that stands there as it is."""
+    """Escape a text so that Markdown shows it as it is."""
     return _MARKDOWN.sub(lambda found: _HTML.get(found[0], f"\\{found[0]}"), text)
 
 
 def table_rows(
     summary: Summary, best: Callable[[str], str], second: Callable[[str], str]
 ) -> Iterator[list[str]]:
-    """The table's cells, the head first."""
+    """The rows of the table's cells, the header first."""
     yield ["model", "seeds", *summary.metrics, f"valid {summary.metrics[0]}", "time", "memory"]
     for row in summary.rows:
         cells = _mark_numbers(summary, row, best, second, " ± ")
@@ -90,7 +90,7 @@ def latex_lines(summary: Summary) -> Iterator[str]:
     dagger = r"$^\dagger$"
     for row in summary.rows:
         cells = " & ".join(_mark_numbers(summary, row, bold, underline, r"\,$\pm$\,"))
-        # Else \\ takes [ and * for its own.
+        # Else \\ would take [ and * as its arguments.
         start = "{}" if row.label.startswith(("[", "*")) else ""
         yield rf"{start}{_escape_latex(row.label)} & {cells.replace('†', dagger)} \\"
     yield r"\bottomrule"
@@ -98,7 +98,7 @@ def latex_lines(summary: Summary) -> Iterator[str]:
 
 
 def _escape_latex(text: str) -> str:
-    # Of two hyphens that follow each other LaTeX makes a dash.
+    # LaTeX turns two hyphens in a row into a dash.
     return re.sub(r"[&%_#${}~^\\<>|†]|-(?=-)", lambda found: _LATEX[found[0]], text)
 
 
@@ -146,7 +146,7 @@ def sentences(summary: Summary) -> Iterator[str]:
     if summary.tests:
         found = any(test.significant for test in summary.tests)
         mark = "† differs" if found else "No number differs"
-        apart = " (the number after ±)" if many > 1 else ", of which one seed says nothing"
+        apart = " (the number after ±)" if many > 1 else ", which one seed cannot show"
         yield (
             f"{mark} from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
             f"whose metrics are averaged over seeds first, corrected by Holm's method for "

@@ -21,7 +21,7 @@ from recbole_llm.tasks.compare.cells import resume_arguments
 from recbole_llm.tasks.compare.entries import Entry, run_arguments
 
 ERROR = "error"  # attribute of a trial that failed by itself
-FOLDER = "folder"  # attribute of a trial that goes on where another was cut off
+FOLDER = "folder"  # attribute of a trial that resumes another in its folder
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def trial_folder(folder: Path, trial: Trial | FrozenTrial) -> Path:
 
 
 def trial_command(tried: Entry, folder: Path) -> list[str]:
-    """The command of a run that says no more than its score; one that was stopped goes on."""
+    """The command of a run that only reports its score; a run that was stopped is resumed."""
     files = [f"--output={folder / 'result.json'}", f"--checkpoint_dir={folder / 'saved'}"]
     return ["trial", *run_arguments(tried), *files, *resume_arguments(folder, tried.config)]
 
@@ -58,12 +58,12 @@ def counted_trials(study: Study) -> list[FrozenTrial]:
 
 
 def is_counted(trial: FrozenTrial) -> bool:
-    """Whether a trial used up some of the budget: not if it was cut off, or never begun."""
+    """Whether a trial counts in the budget: not if it was interrupted, or never begun."""
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or ERROR in trial.user_attrs
 
 
 def trial_seconds(trial: FrozenTrial, folder: Path) -> float:
-    """Seconds that a trial took until its result, which only a later command may have read."""
+    """Seconds from a trial's start to its result, which perhaps only a later command recorded."""
     assert trial.datetime_start is not None and trial.datetime_complete is not None
     result = trial_folder(folder, trial) / "result.json"
     recorded = trial.datetime_complete.timestamp()
@@ -72,8 +72,8 @@ def trial_seconds(trial: FrozenTrial, folder: Path) -> float:
 
 
 def ask_new_trial(study: Study, space: Mapping[str, BaseDistribution], seed: int) -> Trial | None:
-    """Ask for a trial of settings that were not tried before, since one seed gives one score; None
-    where all were, or are now."""
+    """Ask for a trial of untried settings, since the same seed would give the same score again;
+    None if all settings were tried, or are running."""
     choices = [w.choices for w in space.values() if isinstance(w, CategoricalDistribution)]
     listed = len(choices) == len(space)
     most = math.prod(len(set(c)) for c in choices) if listed else math.inf
@@ -82,7 +82,7 @@ def ask_new_trial(study: Study, space: Mapping[str, BaseDistribution], seed: int
         if _settings_key(new.params) not in tried:
             return new
         study.tell(new, state=TrialState.FAIL)
-        if listed:  # the sampler may propose its favorites for ever
+        if listed:  # the sampler may repeat its favorites forever
             generator = random.Random(seed + new.number)
             study.enqueue_trial(_draw_untried(dict(zip(space, choices)), tried, generator))
     return None
@@ -101,7 +101,7 @@ def _settings_key(params: Mapping[str, Any]) -> frozenset[Any]:
 def _draw_untried(
     choices: Mapping[str, tuple[Any, ...]], tried: set[frozenset[Any]], generator: random.Random
 ) -> dict[str, Any]:
-    """Draw settings that were not tried, of which there are some."""
+    """Draw untried settings; some must be left."""
     while True:
         settings = {key: generator.choice(where) for key, where in choices.items()}
         if _settings_key(settings) not in tried:

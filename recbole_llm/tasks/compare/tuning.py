@@ -1,4 +1,4 @@
-"""Search for a model's settings on validation, by Optuna: a stopped search goes on."""
+"""Search for a model's settings on validation, by Optuna; a stopped search can be continued."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ with optional_imports("tuning"):
     )
 
 _STORAGE = "tuning.db"  # the file of all trials
-# Per cent that go on, trials before any is pruned, its first validation: slow starters may win.
+# Percentage that goes on, trials before pruning, validations before pruning: slow starts may win.
 _PRUNING = (75.0, 4, 5)
-_MIN_RIVALS = 4  # trials that got as far as one that is pruned: a single survivor is no measure
+_MIN_RIVALS = 4  # least trials with as many validations: one survivor is no measure
 
 
 def tune(
@@ -77,16 +77,16 @@ def tune(
 
     Args:
         model: name.
-        trials: in all, with those that were done before.
-        options: a search that was stopped goes on in their folder.
+        trials: number in all, including those done before.
+        options: a search that was stopped is continued in their folder.
         search: keys to search, and where: see `recbole_llm.tasks.compare.space.resolve_space`.
         config_file_list, argv: settings that are not searched.
 
     Yields:
-        lines for the screen; it returns the chosen trial, and the file.
+        lines for the screen; the generator returns the chosen trial, and the file.
 
     Raises:
-        ValueError: in one line: settings, Optuna is not installed, or no trial that ended well.
+        ValueError: in one line: invalid settings, no Optuna, or no trial that ended well.
     """
     entry, *others = parse_models(model, argv, config_file_list)
     if others:
@@ -115,10 +115,10 @@ def report_lines(best: Choice, file: Path) -> Iterator[str]:
 def search_settings(
     entry: Entry, trials: int, root: Path, executor: Executor, search: str | None = None
 ) -> tuple[Choice, Path]:
-    """Search until there are so many trials; choose among the first so many, and write a file of
-    the settings.
+    """Search until there are `trials` trials, choose among the first `trials`, and write the chosen
+    settings to a file.
 
-    The folder is there, and nobody else searches in it (`lock_folder`).
+    The folder must exist, and be locked against other searches (`lock_folder`).
 
     Raises:
         NoTrialError: no trial ended well.
@@ -127,7 +127,7 @@ def search_settings(
         raise ValueError(f"a search needs at least 1 trial, got {trials}")
     space = resolve_space(entry, search)
     keys = run_key(entry.config)[:10], digest(str(sorted(space.items())))[:6]
-    name = "-".join([entry.config["model"], *keys])  # a key set to its default is not searched
+    name = "-".join([entry.config["model"], *keys])  # a key set to its default leaves the space
     for line in describe_untried_defaults(space, entry.config):
         tqdm.write(f"{entry.label}: {line}")
     live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
@@ -149,10 +149,10 @@ def search_settings(
 def _record_outcome(
     study: Study, label: str, outcome: Outcome[Trial], folder: Path, live: Live
 ) -> None:
-    """Enter in the study, and in the table, how a trial ended."""
+    """Record in the study, and in the table, how a trial ended."""
     trial, name, error = outcome.payload, f"trial {outcome.payload.number}", outcome.error
     own = trial_folder(folder, trial)
-    shutil.rmtree(own / "saved", ignore_errors=True)  # its score is all that is wanted
+    shutil.rmtree(own / "saved", ignore_errors=True)  # only its score is needed
     if error is None and outcome.stopped:
         study.tell(trial, state=TrialState.PRUNED)
         live.end_run(label, name, outcome.seconds, None, "stopped early")
@@ -169,7 +169,7 @@ def _record_outcome(
 
 
 def _open_study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
-    """Open the study of this name, new or where it stood; its first trial has the defaults."""
+    """Open or create the study of this name; its first trial has the defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=f"sqlite:///{quote(str((root / _STORAGE).absolute()))}",
@@ -178,7 +178,7 @@ def _open_study(name: str, entry: Entry, space: Space, root: Path, at_once: int)
         direction="maximize" if entry.config["valid_metric_bigger"] else "minimize",
         pruner=optuna.pruners.PercentilePruner(*_PRUNING, n_min_trials=_MIN_RIVALS),
     )
-    before = len(study.get_trials(deepcopy=False))  # the same seed would draw them once more
+    before = len(study.get_trials(deepcopy=False))  # the same seed would draw these again
     study.sampler = optuna.samplers.TPESampler(
         seed=entry.config["seed"] + before, constant_liar=at_once > 1
     )
@@ -188,7 +188,7 @@ def _open_study(name: str, entry: Entry, space: Space, root: Path, at_once: int)
 
 
 def _requeue_orphans(study: Study, folder: Path) -> None:
-    """Count a gone command's trials that have ended; queue the others to go on in their folders."""
+    """Record finished trials of a command that is gone; queue its others to resume as they were."""
     for trial in running_trials(study):
         own = trial_folder(folder, trial)
         score = read_best_score(own) if (own / "result.json").is_file() else math.nan
@@ -196,15 +196,15 @@ def _requeue_orphans(study: Study, folder: Path) -> None:
             shutil.rmtree(own / "saved", ignore_errors=True)
             study.tell(trial.number, score)
             continue
-        drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # some, or all
+        drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # perhaps only some
         study.enqueue_trial(drawn, {FOLDER: own.name})
-        study.tell(trial.number, state=TrialState.FAIL)  # after it: a kill here loses nothing
+        study.tell(trial.number, state=TrialState.FAIL)  # last: a kill before it loses nothing
 
 
 def _new_jobs(
     study: Study, entry: Entry, space: Space, folder: Path, trials: int, live: Live
 ) -> Iterator[Job[Trial]]:
-    """Make a job of a new trial each time that one is asked for, until there are enough."""
+    """Yield a job of a new trial at each request, until there are enough trials."""
     for trial in counted_trials(study)[:trials]:
         score = trial.value if trial.state == TrialState.COMPLETE else None
         live.count_run(entry.label, trial_seconds(trial, folder), score)
@@ -216,7 +216,7 @@ def _new_jobs(
 
 
 def _new_job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
-    # The first phases of two trials may be of different lengths: they are not to be compared.
+    # First phases of trials may differ in length, so that their validations are not comparable.
     prunes = not issubclass(entry.config.model_class, PhasedRecommender)
 
     def heard(number: int, score: float) -> bool:
@@ -224,7 +224,7 @@ def _new_job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]
         live.show_validation(entry.label, f"trial {trial.number}", number, score)
         return prunes and trial.should_prune()
 
-    if FOLDER not in trial.user_attrs:  # what lies there is of a study that was removed
+    if FOLDER not in trial.user_attrs:  # files there are from a study that was removed
         shutil.rmtree(folder, ignore_errors=True)
     live.start_run(entry.label, f"trial {trial.number}")
     command = trial_command(entry.with_own(trial.params), folder)

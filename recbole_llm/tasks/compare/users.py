@@ -14,11 +14,11 @@ _USERS = 50
 
 
 def describe_users(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]:
-    """Describe a few users: history, held-out items, what each model recommends, by titles."""
+    """Describe a few users: history, held-out items and each model's recommendations, by title."""
     shown = {cell.entry.label: cell.users for cell in cells}
     first = next(iter(shown.values()))
     described = []
-    # A model that reads fields of users may lack those without a row there.
+    # If the catalogue's model reads users' fields, it lacks users without a row of them.
     known = np.isin(first["shown_users"], catalogue.users)
     for user in first["shown_users"][known][:_USERS]:
         held = _held_out(first, user)
@@ -41,6 +41,6 @@ def _held_out(users: Mapping[str, Any], user: str) -> list[str]:
 def _recommended_items(
     users: Mapping[str, Any], user: str, catalogue: Catalogue
 ) -> list[dict[str, Any]]:
-    """A run's recommendations, and whether it holds each of them out: runs may differ in splits."""
+    """A run's recommendations, each with whether it holds them out: runs may split differently."""
     held, items = _held_out(users, user), users["shown_items"][users["shown_users"] == user][0]
     return [{"title": catalogue.title(item), "held": item in held} for item in items.tolist()]

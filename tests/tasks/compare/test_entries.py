@@ -57,13 +57,13 @@ def test_a_semicolon_in_quotes_parts_nothing() -> None:
     ("text", "message"),
     [
         (" ; ", "models: name some"),
-        ("SASRec; SASRec", "models: 'SASRec' stands twice; name them"),
+        ("SASRec; SASRec", "models: 'SASRec' appears twice; give them names"),
         ("SASRec --hidden_size", "models: 'SASRec --hidden_size': argument '--hidden_size' has no"),
         ("SASRec; PDA", "PDA: model 'PDA' is unknown; did you mean 'PAD'"),
         ("wide: GRU4Rec --hidden_size=x", "wide: hidden_size: expected an integer"),
-        ("one:", "models: 'one:': names no model, such as 'wide: SASRec --hidden_size=128' does"),
-        ("one: --hidden_size=8", "models: 'one: --hidden_size=8': names no model, such as"),
-        (": Pop", "models: ': Pop': a name is to stand before the colon"),
+        ("one:", "models: 'one:': names no model; write it as in 'wide: SASRec --hidden_size=128'"),
+        ("one: --hidden_size=8", "models: 'one: --hidden_size=8': names no model; write it as"),
+        (": Pop", "models: ': Pop': write a name before the colon"),
     ],
 )
 def test_what_is_no_model_is_refused(text: str, message: str) -> None:
@@ -80,7 +80,7 @@ def test_a_model_that_would_be_left_out_is_refused() -> None:
 def test_metrics_are_the_first_models_where_nobody_says_otherwise() -> None:
     entries, said = unify_protocol(parse_models("GRU4Rec; LLMESR", COMMON))
     assert {entry.config["valid_metric"] for entry in entries} == {"MRR@10"}
-    assert said == ["valid_metric: MRR@10 for all, not the own ones of LLMESR"]
+    assert said == ["valid_metric: MRR@10 for all, instead of the defaults of LLMESR"]
     assert entries[0].config["eval_groups"] == ["items", "users", "cold"]
     entries, said = unify_protocol(
         parse_models("GRU4Rec; LLMESR", [*COMMON, "--valid_metric=NDCG@10"])
@@ -181,8 +181,8 @@ def test_models_whose_rows_are_split_at_other_places_are_refused() -> None:
 def test_a_protocol_brings_them_together_and_what_is_left_is_said() -> None:
     _, said = unify_protocol(parse_models("GRU4Rec; BPR", [*COMMON, "--protocol=leave-one-out"]))
     assert said == [
-        "items that a user has already are candidates for GRU4Rec; for BPR only those that are "
-        "held out again: fewer are ranked, and repeated purchases are easier to find"
+        "items of a user's history are candidates for GRU4Rec; for BPR only if they are held out "
+        "again, so that fewer items are ranked, and repeated purchases are easier to find"
     ]
 
 
@@ -230,7 +230,7 @@ def test_that_each_seed_draws_a_split_is_said(
 
 def test_a_run_to_resume_is_refused_before_any_run() -> None:
     """Each run would go on from it, whatever its seed or settings."""
-    message = "^resume: the runs of this command go on by themselves; repeat it without --resume$"
+    message = "^resume: this command resumes its runs by itself; repeat it without --resume$"
     with pytest.raises(ValueError, match=message):
         check_split(parse_models("Pop", [*COMMON, "--resume=x.pth"])[0])
 

@@ -126,11 +126,11 @@ def test_a_models_own_space_that_cannot_be_is_refused(
         ("split_seed=1..9", "split_seed says how models are judged"),
         ("repeatable=[True,False]", "repeatable says how models are judged"),
         ("eval_step=[1,5]", "eval_step says how models are judged"),
-        ("seed=[1,2]", "seed is of where and how a run is done, and no setting"),
-        ("resume=['a','b']", "resume is of where and how a run is done, and no setting"),
-        ("checkpoint_dir=['a','b']", "checkpoint_dir is of where and how"),
-        ("output=['a','b']", "output is of where and how"),
-        ("data_path=['a','b']", "data_path is of where and how"),
+        ("seed=[1,2]", "seed says where and how a run is done, and is no setting"),
+        ("resume=['a','b']", "resume says where and how a run is done, and is no setting"),
+        ("checkpoint_dir=['a','b']", "checkpoint_dir says where and how"),
+        ("output=['a','b']", "output says where and how"),
+        ("data_path=['a','b']", "data_path says where and how"),
     ],
 )
 def test_keys_that_are_no_settings_of_a_model_are_not_searched(
