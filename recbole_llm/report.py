@@ -151,7 +151,7 @@ def _describe_model(config: Config, parameters: int | None) -> str:
 
 
 def _count_trained(model: object) -> int | None:
-    """The number of trained parameters; None for decision trees, which other libraries hold."""
+    """The number of trained parameters; None for decision trees, which are no torch modules."""
     if not isinstance(model, torch.nn.Module):
         return None
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -201,7 +201,7 @@ def _format_cell(value: float | None) -> str:
 
 
 def list_outputs(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The files that a run wrote, each with its kind before it."""
+    """The files that a run wrote, as pairs of kind and path."""
     log = log_place()
     if "checkpoint" in result:
         yield "checkpoint", result["checkpoint"]

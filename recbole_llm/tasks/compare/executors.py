@@ -59,7 +59,7 @@ def open_executor(options: RunOptions) -> Iterator[Executor]:
     """Open the executor that the options name; a Ray cluster stays connected within the block.
 
     Raises:
-        ValueError: an unknown name, less than one run at once, an address of a cluster without the
+        ValueError: an unknown name, fewer than one run at once, an address of a cluster without the
             executor ``ray``, or an error of Ray.
     """
     check_choice("executor", options.executor, EXECUTORS)
@@ -139,7 +139,7 @@ def _run_in_task(
     process = _start_process([*command, *own], output, {**os.environ, **environment}, folder)
     try:
         while (status := process.poll()) is None:
-            time.sleep(_PAUSE)  # Ray can interrupt Python code, but no system call
+            time.sleep(_PAUSE)  # Ray can interrupt Python code, but not system calls
         return status
     finally:
         process.kill()

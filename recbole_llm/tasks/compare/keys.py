@@ -145,7 +145,7 @@ def module_digest(name: str) -> str:
             return files_digest(folder, folder.glob("*.py"))
         folder = _MODELS / folder.relative_to(_MODELS).parts[0]
     elif of_top is not None and of_top.name != "__init__.py":
-        installed = folder.name in ("site-packages", "dist-packages")  # files beside it are others'
+        installed = folder.name in ("site-packages", "dist-packages")  # among other packages
         return files_digest(folder, [file] if installed else folder.glob("*.py"))
     elif of_top is not None:
         folder = of_top.parent

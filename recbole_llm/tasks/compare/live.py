@@ -83,7 +83,7 @@ class Live:
         tqdm.write(f"{label}, {name}: {result}, {duration(seconds)}{outlook}")
 
     def count_run(self, label: str, seconds: float, score: float | None) -> None:
-        """Count a finished run, also one of before, with its best score, or None for no result."""
+        """Count a run that ended now or earlier, with its best score, or None for no result."""
         line = self._lines[label]
         if score is None:
             line.failed += 1
@@ -92,7 +92,7 @@ class Live:
             line.seconds.append(seconds)
 
     def seconds_left(self) -> float:
-        """Seconds that the remaining runs take, estimated from finished runs; 0 without any."""
+        """Estimated seconds of the remaining runs, by the finished ones; 0 if none is finished."""
         known = [s for line in self._lines.values() for s in line.seconds]
         if not known:
             return 0.0

@@ -17,7 +17,7 @@ _BOTH = ("ours", "theirs")
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A model's test against the baseline in a metric, over users, corrected for other models."""
+    """A model's test against the baseline in one metric, over users, corrected for all models."""
 
     label: str
     metric: str
@@ -68,7 +68,7 @@ def _test_differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Dif
         metric
         for metric in metrics
         if all((model, metric) in table for model in _BOTH)
-        and np.isfinite(table.loc[:, (slice(None), metric)]).all(axis=None)  # GAUC may lack one
+        and np.isfinite(table.loc[:, (slice(None), metric)]).all(axis=None)  # GAUC may be missing
     ]
     if not known:
         return {}

@@ -108,7 +108,7 @@ def run_jobs(
 
 def _start(job: Job[T], executor: Executor) -> _Running[T]:
     job.folder.mkdir(parents=True, exist_ok=True)
-    if not any(part.startswith("--resume=") for part in job.command):  # resumed runs keep theirs
+    if not any(part.startswith("--resume=") for part in job.command):  # resumed runs continue it
         (job.folder / SCORES).unlink(missing_ok=True)
     return _Running(job, executor.start(command_of(job), job.folder / OUTPUT, job.gpus))
 

@@ -58,7 +58,7 @@ def counted_trials(study: Study) -> list[FrozenTrial]:
 
 
 def is_counted(trial: FrozenTrial) -> bool:
-    """Whether a trial counts in the budget: not if it was interrupted, or never begun."""
+    """Whether a trial counts toward the budget: not if it was interrupted, or never begun."""
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or ERROR in trial.user_attrs
 
 

@@ -62,7 +62,7 @@ with optional_imports("tuning"):
 _STORAGE = "tuning.db"  # the file of all trials
 # Percentage that goes on, trials before pruning, validations before pruning: slow starts may win.
 _PRUNING = (75.0, 4, 5)
-_MIN_RIVALS = 4  # least trials with as many validations: one survivor is no measure
+_MIN_RIVALS = 4  # minimum of trials with as many validations: one survivor is no measure
 
 
 def tune(
@@ -196,7 +196,7 @@ def _requeue_orphans(study: Study, folder: Path) -> None:
             shutil.rmtree(own / "saved", ignore_errors=True)
             study.tell(trial.number, score)
             continue
-        drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # perhaps only some
+        drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # some or all keys
         study.enqueue_trial(drawn, {FOLDER: own.name})
         study.tell(trial.number, state=TrialState.FAIL)  # last: a kill before it loses nothing
 

@@ -18,7 +18,7 @@ def describe_users(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str
     shown = {cell.entry.label: cell.users for cell in cells}
     first = next(iter(shown.values()))
     described = []
-    # If the catalogue's model reads users' fields, it lacks users without a row of them.
+    # A catalogue whose model reads users' fields lacks users without a row in the .user file.
     known = np.isin(first["shown_users"], catalogue.users)
     for user in first["shown_users"][known][:_USERS]:
         held = _held_out(first, user)

@@ -168,7 +168,7 @@ class DescriptionPass:
         return kept
 
     def _read_number(self, text: str, numbers: Numbers | None) -> str:
-        """A number in plain form; "" for other texts, since only the first rows set the type."""
+        """A number in plain form; "" for other texts: the type is that of the first rows."""
         number: str | None = text.strip()
         if not number:
             return ""

@@ -50,7 +50,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class NumberFindings:
-    """How a column's texts write numbers."""
+    """Findings on how a column writes its numbers."""
 
     numbers: Numbers | None = None  # None: there are no numbers, or there is a doubt
     doubt: str = ""  # why they cannot be read in one way; "": they can

@@ -20,7 +20,7 @@ def without_breaks(text: str) -> str:
 
 
 def field_name(column: str, taken: Container[str] = ()) -> str:
-    """A field's name for a column, without RecBole's type, and different from the names taken."""
+    """The name of a column's field, without RecBole's type, and other than the names taken."""
     name = re.sub(r"\W+", "_", column.partition(":")[0]).strip("_") or "text"
     if iskeyword(name):  # conditions on fields could not name it
         name += "_"

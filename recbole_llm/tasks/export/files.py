@@ -24,7 +24,7 @@ README_FILE = "README.md"
 
 
 def get_ranked_vectors(model: Any) -> Any:
-    """Item vectors without that of the padding, float32 [n - 1, D]."""
+    """Item vectors without the padding row, float32 [n - 1, D]."""
     is_standalone = isinstance(model, StandaloneModel)
     vectors = model.ranked_vectors() if is_standalone else model.item_vectors()
     return np.ascontiguousarray(vectors.detach().numpy()[1:], np.float32)
@@ -66,7 +66,7 @@ def write_histories(folder: Path, source: Recommender) -> None:
 
 
 def write_settings(part: Path, name: str, source: Recommender, longest: int, ordered: bool) -> None:
-    """Write settings and README; call it last, since the settings hold digests of the files."""
+    """Write settings and README, after all other files, whose digests the settings hold."""
     config = plain_config(source.config, NEVER_STORED | Mark.NO_EFFECT_ON_RESULTS)
     content = {
         "format": FORMAT, "model": source.name, "dataset": config["dataset"],

@@ -28,8 +28,8 @@ def read_ids(file: str, least: int = 1) -> list[str]:
 
 
 def read_histories(file: str) -> dict[str, list[str]]:
-    """Read new users, one JSON object per line: ``{"user": "anna", "items": ["A1", "B2"]}``. A
-    missing user name becomes the line number, and some users may have no items.
+    """Read new users, one JSON object per line: ``{"user": "anna", "items": ["A1", "B2"]}``. Users
+    without a name are named by the line number, and some users may have no items.
 
     Raises:
         ValueError: no such file, a line of another form, a user twice, or nobody with items.

@@ -34,7 +34,7 @@ _SOURCES = {
 def add_new_items(
     config: Config, model: AbstractRecommender, dataset: Dataset
 ) -> tuple[Any, Any, Any]:
-    """Append items that the ``.item`` file has beyond those of training to a model and data set.
+    """Append the items of the ``.item`` file that training lacked to a model and its data set.
 
     Args:
         model: trained; it is copied before it takes items.

@@ -49,7 +49,7 @@ class Ranker:
     fields: Mapping[str, Sequence[str]] = {}
 
     def find_users(self, users: Iterable[Any] | None, has_query: bool = False) -> IntArray:
-        """Internal ids of known users; None: of all who can be scored, with a query if given."""
+        """Internal ids of known users; None: of all that can be scored, alone or with a query."""
         raise NotImplementedError
 
     def score_users(self, request: ResolvedRequest) -> Iterator[ScoredUsers]:
@@ -101,7 +101,7 @@ class Ranker:
     def _resolve_history(self, user: object, items: Iterable[Any]) -> IntArray:
         try:
             return self.ids("item", items)
-        except ValueError as error:  # name the user, among thousands
+        except ValueError as error:  # name one user among thousands
             raise ValueError(f"histories: of '{user}': {error}") from None
 
     def _find_allowed_items(self, request: Request) -> BoolArray:

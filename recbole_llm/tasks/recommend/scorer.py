@@ -32,7 +32,7 @@ class Query(NamedTuple):
 
 
 def check_class_can_answer(name: str, model: type[AbstractRecommender], has_query: bool) -> None:
-    """Raise ValueError if models of this class take no query, or no users that training lacks.
+    """Raise ValueError if models of this class cannot take a query, or cannot score new users.
     Sequential models that read the user's id are refused only when they score a new user."""
     if issubclass(model, TextUserModel):
         return
@@ -78,7 +78,7 @@ class Scorer:
             return self.histories
         unfiltered = self.config.with_values(
             val_interval=None, user_inter_num_interval=None, item_inter_num_interval=None,
-            data_path=self.dataset.dataset_path,  # absolute: the working directory may be another
+            data_path=self.dataset.dataset_path,  # absolute: the working directory may change
         )  # fmt: skip
         every = load_dataset(unfiltered, vocabulary=vocabulary_of(self.dataset))
         users, items = (every.inter_feat[f].to_numpy() for f in (every.uid_field, every.iid_field))

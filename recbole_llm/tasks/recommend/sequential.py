@@ -26,7 +26,7 @@ class SequentialScorer(Scorer):
     """Scorer of a sequential model, which reads each user's latest items in the order of training.
 
     Args:
-        source: a data set of this package before or after its split, or one of RecBole's before.
+        source: a data set of this package before or after the split, or RecBole's before the split.
     """
 
     needs_history = True
