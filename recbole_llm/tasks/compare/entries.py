@@ -68,7 +68,7 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
     """Parse entries from ``"SASRec; name: SASRec --item_init=llm; PAD"``.
 
     Args:
-        text: models separated by semicolons, each with optional arguments, and optional `name:` first.
+        text: models separated by semicolons; names before a colon and arguments are optional.
         common, files: arguments and configuration files of all models.
 
     Raises:
