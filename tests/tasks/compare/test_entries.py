@@ -202,7 +202,7 @@ def test_fixed_candidates_are_without_the_history_for_all(
     arguments = [*COMMON, judged, f"--eval_candidates={candidates}"]
     _, said = unify_protocol(parse_models("GRU4Rec; BPR", arguments))
     assert len(said) == notes
-    assert all("has already are candidates for GRU4Rec; for BPR only" in line for line in said)
+    assert all("history are candidates for GRU4Rec; for BPR only" in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_tested_differences_are_those_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("models", "options", "note"),
     [
-        ("GRU4Rec; BPR", ["--seeds=1", "--protocol=leave-one-out"], "- items that a user has alre"),
+        ("GRU4Rec; BPR", ["--seeds=1", "--protocol=leave-one-out"], "- items of a user's history "),
         ("BPR; Pop", ["--protocol=random"], "- the split is random, and each"),
     ],
 )

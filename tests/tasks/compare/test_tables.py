@@ -48,7 +48,7 @@ def test_models_that_read_other_rows_are_named() -> None:
         return SimpleNamespace(label=label, runs=[{"data": {"size": size}}])
 
     (said,) = describe_other_sizes([row("A", 1000, 5), row("B", 1000, 5), row("C", 999, 4)])
-    assert said.startswith("C has 999 users, 4 items, A 1,000 users, 5 items: filters, or rows")
+    assert said.startswith("C has 999 users, 4 items, A 1,000 users, 5 items: filters, or missing")
 
 
 @pytest.mark.parametrize(
