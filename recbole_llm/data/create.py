@@ -1,4 +1,4 @@
-"""From a configuration to a loaded data set of the right class."""
+"""Loading the data set of a configuration, in the class that its model needs."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
     """Load the data set from its atomic files.
 
     Args:
-        vocabulary: the tokens to number the data set by, a checkpoint's or another data set's.
+        vocabulary: tokens of a checkpoint or of another data set, whose ids this one is to have.
 
     Raises:
-        ValueError: the data set's folder or files are not there, a file is malformed, or they do
-            not fit the vocabulary.
+        ValueError: the data set's folder or a file is missing, a file is malformed, or the files
+            do not fit the vocabulary.
     """
     check_files(config)
     _check_order(config)
     ignored = [key for key in ("save_dataset", "save_dataloaders") if config[key]]
     if ignored:
         getLogger("recbole_llm").warning(
-            f"{' and '.join(ignored)}: without effect; pickles would run whatever code they hold, "
-            f"and the atomic files are read as quickly"
+            f"{' and '.join(ignored)}: without effect; loading a pickle can run any code, and "
+            f"reading the atomic files is as fast"
         )
     try:
         cls = _choose_class(config)
         if issubclass(cls, VocabularyDataset):
             return cls(config, vocabulary) if vocabulary else cls(config)
-        dataset = cls(config)  # RecBole's own or a plugin's, numbered by the order of its files
+        dataset = cls(config)  # RecBole's or a plugin's class, with ids in file order
         check_vocabulary(dataset.field2id_token, vocabulary or {})
         return dataset
     except ValueError as error:
@@ -70,33 +70,33 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
             raise
         raise ValueError(
             f"dataset '{config['dataset']}': no interactions are left after filtering; loosen "
-            f"user_inter_num_interval, item_inter_num_interval or val_interval; else see that the "
-            f".inter file has rows, and that .item and .user files spell ids as it does"
+            f"user_inter_num_interval, item_inter_num_interval or val_interval; or check that the "
+            f".inter file has rows, and that the .item and .user files spell ids as it does"
         ) from error
 
 
 def dataset_class(model: str, kind: ModelType) -> type[Any]:
-    """The data set class that stands for RecBole's choice for a model."""
+    """This package's data set class in place of the one that RecBole chooses for a model."""
     return OF_MODELS.get(model) or OF_TYPES.get(kind, ours.Dataset)
 
 
 def _choose_class(config: Config) -> type[Any]:
-    """The model's data set class, whose interactions are where the configuration says."""
+    """The model's data set class, or `DiskDataset` with ``interactions: disk``."""
     spec = spec_of(config)
     settings = EngineSettings.of(config)
     if spec.dataset is not None:
         cls = resolve(spec.dataset, f"data set of model '{spec.name}'")
         if not (isinstance(cls, type) and issubclass(cls, Dataset)):
             raise ValueError(
-                f"data set of model '{spec.name}': {cls!r} extends no data set of RecBole's"
+                f"data set of model '{spec.name}': {cls!r} extends no data set class of RecBole"
             )
     else:
         cls = dataset_class(spec.stock_name, config["MODEL_TYPE"])
     if settings.split_seed is not None and not issubclass(cls, GroupedSplits):
         raise ValueError(
-            f"split_seed: {config['model']} has a data set of its own, {cls.__name__}, which draws "
-            f"splits by seed; leave it out, or derive that class from {GroupedSplits.__module__}:"
-            f"{GroupedSplits.__name__}"
+            f"split_seed: {config['model']} has its own data set class, {cls.__name__}, which "
+            f"draws splits by seed; leave split_seed out, or derive the class from "
+            f"{GroupedSplits.__module__}:{GroupedSplits.__name__}"
         )
     if settings.interactions == "memory":
         return cls
@@ -104,19 +104,19 @@ def _choose_class(config: Config) -> type[Any]:
 
     if not issubclass(DiskDataset, cls):
         raise ValueError(
-            f"interactions: disk is for sequential models without a data set of their own, which "
-            f"{config['model']} is not; set interactions: memory"
+            f"interactions: disk is for sequential models without their own data set class, and "
+            f"{config['model']} is not one; set interactions: memory"
         )
     return DiskDataset
 
 
 def check_files(config: Config) -> None:
-    """Fail early, and with the way out, where RecBole would try a download or crash later."""
+    """Raise an error that names the fix where RecBole would try a download or crash later."""
     folder, name = Path(config["data_path"]), config["dataset"]
     if not folder.is_dir() or len(Path(name).parts) > 1:
         _check_not_a_path(folder, name)
     if not folder.is_dir():
-        known = list(read_yaml(RECBOLE / "properties" / "dataset" / "url.yaml"))  # to download
+        known = list(read_yaml(RECBOLE / "properties" / "dataset" / "url.yaml"))  # downloadable
         if name in known:
             return
         beside = sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []
@@ -142,10 +142,10 @@ def check_files(config: Config) -> None:
 
 
 def _check_not_a_path(folder: Path, name: str) -> None:
-    """Refuse a path in place of a name, or the data set's own folder in place of its parent.
+    """Refuse a path given as the name, or the data set's own folder given as data_path.
 
     Raises:
-        ValueError: says how to write both.
+        ValueError: its message says how to write both keys.
     """
     for place in (Path(name), folder.parent):
         own = place.resolve().name
@@ -159,18 +159,18 @@ def _check_not_a_path(folder: Path, name: str) -> None:
 def _advise_conversion(folder: Path) -> str:
     """Advice on converting a table that the folder holds; "" without one."""
     found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in _TABLES]
-    return f"; make it of your table: {conversion_command(found[0])}" if found else ""
+    return f"; make it from your table: {conversion_command(found[0])}" if found else ""
 
 
 def _check_order(config: Config) -> None:
-    """Refuse orders in which later rows would come first, and splits that RecBole lacks."""
+    """Refuse a shuffle where order of time matters, and a split that RecBole lacks."""
     args, time = config["eval_args"], config["TIME_FIELD"]
     if args["order"] != "TO" and "TS" in (args["split"] or ()):
         raise ValueError("eval_args: split TS needs order: TO; RO shuffles what TS cuts by time")
     if "TS" in (args["split"] or ()) and not hasattr(Dataset, "time_based_split"):
         raise ValueError(
-            "eval_args: split TS came with RecBole 1.2.1, and an older one is installed; split by "
-            "RS with order: TO, or by LS"
+            "eval_args: split TS came with RecBole 1.2.1, and an older version is installed; split "
+            "by RS with order: TO, or by LS"
         )
     if args["order"] != "TO" and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""From a data set to its three loaders: RecBole's steps, with this package's loaders."""
+"""Making the three loaders of a data set: RecBole's steps with this package's loaders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OURS = {
 
 
 def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
-    """Split a data set of `create_dataset`; loaders for training, validation and test.
+    """Split a data set of `create_dataset`; return loaders for training, validation and test.
 
     Raises:
         ValueError: the model cannot train at ``train_level``, or nothing is left to train on.
@@ -51,7 +51,7 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
         train = (*train, KGSampler(dataset, args["distribution"], args["alpha"]))
         shuffle = True
     of_valid = config
-    if samplers[1] is None:  # whose phase RecBole's loader asks for, and takes test's key without
+    if samplers[1] is None:  # RecBole's loader then assumes the test phase, and reads its key
         of_valid = config.with_values(test_neg_sample_args=config["valid_neg_sample_args"])
     return (
         get_dataloader(config, "train", settings.train_level)(*train, shuffle=shuffle),
@@ -61,7 +61,7 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
 
 
 def get_dataloader(config: Config, phase: str, level: str = "prefix") -> type:
-    """The loader class for a phase: ours where RecBole would take the one that it extends."""
+    """The loader class for a phase: RecBole's choice, or this package's subclass of it."""
     cls: type = recbole_dataloader(config, phase)
     if phase == "train" and level == "sequence":
         return SequenceTrainDataLoader
@@ -69,7 +69,7 @@ def get_dataloader(config: Config, phase: str, level: str = "prefix") -> type:
 
 
 def _check_parts(config: Config, built: Sequence[Any]) -> None:
-    """Refuse a split that leaves a part empty which it asks for."""
+    """Refuse a split in which a part that it asks for is empty."""
     split = RecBoleEvaluation.of(config).eval_args.split
     left_out = ["validation", "test"]
     if split is not None and not config["benchmark_filename"]:

@@ -1,4 +1,4 @@
-"""A check that weights which were trained before know nothing that a run holds out."""
+"""A check that an earlier run's weights were not trained on what this run holds out."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_same_split(then: Mapping[str, Any], config: Config, file: object) -> N
 
     Args:
         then: the settings that the checkpoint stores.
-        config: this run's.
-        file: the checkpoint's, for the message.
+        config: this run's settings.
+        file: path of the checkpoint, for the message.
 
     Raises:
-        ValueError: it is; the message names the key.
+        ValueError: the splits differ; the message names the key.
     """
     now = plain_config(config)
     keys = [*_KEYS, *(["split_seed", "seed"] if splits_at_random(config) else [])]
@@ -36,13 +36,13 @@ def check_same_split(then: Mapping[str, Any], config: Config, file: object) -> N
         if before != here:
             raise ValueError(
                 f"'{file}' was trained on another split ({key}: {one_line(before)}, now "
-                f"{one_line(here)}), perhaps on what this run holds out; set it as it was, or "
+                f"{one_line(here)}), perhaps on what this run holds out; change it back, or "
                 f"train anew"
             )
 
 
 def _split(value: Any) -> Any:
-    """`eval_args` without how candidates are drawn; other values as they are."""
+    """`eval_args` without `mode`, which does not affect the split; other values unchanged."""
     if not isinstance(value, Mapping):
         return value
     return {key: part for key, part in value.items() if key != "mode"}

@@ -13,10 +13,10 @@ from recbole_llm.core.marks import NoEffectOnResults, PartOfProtocol
 from recbole_llm.core.settings import ConfigLike, Count, Flag, NonNegative, Settings
 from recbole_llm.hookspecs import hookimpl
 
-LONGEST_ON_DISK = 2**16  # items of a history that is read from disk
-# Keys that RecBole's transformations read, and that it gives no default.
+LONGEST_ON_DISK = 2**16  # items per history read from disk
+# Keys that RecBole's transforms read, and for which it has no default.
 _SHARES = {"mask_itemseq": "mask_ratio", "crop_itemseq": "eta", "reorder_itemseq": "beta"}
-# The columns that may be named; of the last two sequential models read none.
+# The columns that load_col may name; sequential models read neither of the last two.
 _ON_DISK = ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "RATING_FIELD", "LABEL_FIELD")
 _IN_MEMORY = (
     "benchmark_filename", "rm_dup_inter", "val_interval", "threshold", "discretization",
@@ -29,55 +29,55 @@ class EngineSettings(Settings):
     """Data and evaluation of RecBole-LLM."""
 
     train_level: Literal["prefix", "sequence"] = "prefix"
-    """'sequence': one row a window of a history, a loss at every position; 'prefix': RecBole's
-    rows, one target each. Causal models default to 'sequence', except with ready-made
-    splits (benchmark_filename), which hold rows and no histories."""
+    """'sequence': each row is a window of a history, with a loss at every position; 'prefix':
+    RecBole's rows, with one target each. Causal models default to 'sequence', except with
+    ready-made splits (benchmark_filename), which hold rows instead of histories."""
     window_stride: Count | Literal["full"] | None = None
-    """Targets that a full window supervises, 1 to MAX_ITEM_LIST_LENGTH, for train_level: sequence.
-    None: MAX_ITEM_LIST_LENGTH // 4 + 1, at least three quarters of a window of context each;
-    MAX_ITEM_LIST_LENGTH // 2 + 1: half a window, faster; full: MAX_ITEM_LIST_LENGTH, the fastest;
-    1: RecBole's context, at the cost of a window a target."""
+    """With train_level: sequence, the number of targets that a full window supervises, from 1 to
+    L = MAX_ITEM_LIST_LENGTH. None: L // 4 + 1, so that targets have at least 3/4 of a window of
+    context; L // 2 + 1: at least half a window, faster; full: L, the fastest; 1: the same context
+    as in RecBole, at the cost of one window per target."""
     item_table: Literal["dense", "sparse"] = "dense"
-    """'sparse': a step updates the rows of a sequential model's item table that it read, by
-    SparseAdam; without, it updates all, and holds a gradient for each: too much for millions of
-    items (docs/large-data.md)."""
+    """'sparse': a step updates only the rows that it read of a sequential model's item table, with
+    SparseAdam; 'dense': it updates all rows and holds a gradient for each, which is too much for
+    millions of items (docs/large-data.md)."""
     eval_memory_mib: NonNegative = 128
-    """Memory in MiB that sizes a step of full-sort evaluation, in users, and in items where all of
-    them leave room for few users (docs/large-data.md); 0: RecBole's own sizes (eval_batch_size
-    scores a step)."""
+    """Memory budget in MiB of an evaluation step. It sets the number of users and, if the scores
+    of all items would leave room for few users, the number of items scored at a time
+    (docs/large-data.md). 0: RecBole's own step size, from eval_batch_size."""
 
     negatives_exclude: Literal["target", "history"] = "target"
-    """What sequential models never draw as a training negative: the target alone (RecBole), or the
-    user's whole training history (the authors of PAD and LLM-ESR)."""
+    """Items that sequential models never draw as training negatives: only the target (as RecBole
+    does), or the user's whole training history (as the authors of PAD and LLM-ESR do)."""
     split_seed: PartOfProtocol[Annotated[int, Field(ge=0, lt=2**32)] | None] = None
-    """Seed of a random split (eval_args: order RO), so that runs with other seeds share it. None:
-    seed."""
+    """Seed of a random split (eval_args: order RO), so that runs with different seeds share one
+    split. None: the value of seed."""
     item_catalogue: PartOfProtocol[Literal["interactions", "item_file"]] = "interactions"
-    """The items that training and evaluation rank: those with interactions (RecBole), or all of the
-    .item file besides. A checkpoint keeps the items that it was trained with."""
+    """The items that training and evaluation rank: those with interactions (as in RecBole), or
+    also all others of the .item file. A checkpoint keeps the items that it was trained with."""
     eval_candidates: PartOfProtocol[Literal["fixed", "drawn"]] = "fixed"
     """Negatives of sampled evaluation (eval_args: mode uniN or popN). 'fixed': a user has the same
-    in every evaluation, whatever the model and the seed, none of which the user had before the
-    held-out item; 'drawn': others each time, as in RecBole."""
+    negatives in every evaluation, whatever the model and the seed, and none that the user had
+    before the held-out item; 'drawn': new negatives each time, as in RecBole."""
     recommend_new_items: Flag = True
-    """Whether recommend ranks further items of the .item file too, and reads them in histories, by
-    models that know items by text: it then encodes those that are not encoded yet."""
+    """For models that know items by text: whether recommend also ranks further items of the .item
+    file, and reads them in histories. It encodes those that have no vectors yet."""
     interactions: NoEffectOnResults[Literal["memory", "disk"]] = "memory"
-    """'disk': a sequential model's interactions are sorted into files beside the .inter file, once,
-    and read from there: for more than memory holds (docs/large-data.md)."""
+    """'disk': a sequential model's interactions are sorted once into files beside the .inter file,
+    and read from there, for data sets larger than memory (docs/large-data.md)."""
     sort_memory_mib: NoEffectOnResults[Annotated[int, Field(ge=128)]] = 1024
-    """Memory in MiB for sorting them."""
+    """Memory in MiB for sorting interactions (interactions: disk)."""
     exact_times: PartOfProtocol[Flag] = True
-    """Whether interactions are ordered and split by their times as the file has them; False: by
-    RecBole's float32, in which Unix seconds are the same for a minute or two."""
+    """Whether interactions are ordered and split by their exact times in the file; False: by
+    RecBole's float32, in which Unix times within a minute or two are equal."""
 
     @property
     def ranking_bytes(self) -> int:
-        """Memory of a step that ranks, also where evaluation has RecBole's sizes."""
+        """Memory budget of a ranking step in bytes: the default if eval_memory_mib is 0."""
         return int((self.eval_memory_mib or EngineSettings().eval_memory_mib) * 2**20)
 
     def check(self, config: ConfigLike) -> None:
-        """Windows that fit the histories, and a model and data that suit whole sequences."""
+        """Check that the keys fit one another, the model and the data."""
         if self.split_seed is not None and not splits_at_random(config):
             raise ValueError(
                 "split_seed: this split is not drawn at random; leave it out, or split at random: "
@@ -94,8 +94,8 @@ class EngineSettings(Settings):
         share = _SHARES.get(str(config["transform"]))
         if share is not None and config[share] is None:
             raise ValueError(
-                f"{share}: transform: {config['transform']} needs it, the share of a history that "
-                f"it takes; set such as --{share}=0.6"
+                f"{share}: transform: {config['transform']} needs this share of a history; set "
+                f"it, such as --{share}=0.6"
             )
         if self.train_level == "sequence":
             _check_sequence_level(config)
@@ -105,8 +105,8 @@ class EngineSettings(Settings):
             self._check_disk(config)
 
     def _check_disk(self, config: ConfigLike) -> None:
-        """Refuse what interactions are read for in memory."""
-        why = "is not there with interactions: disk, which keeps users, items and times"
+        """Refuse keys and columns that need interactions in memory."""
+        why = "is unavailable with interactions: disk, which keeps only users, items and times"
         for key in _IN_MEMORY:
             if config[key]:
                 raise ValueError(f"{key}: {why}; leave it out, or set interactions: memory")
@@ -134,8 +134,8 @@ class EngineSettings(Settings):
 def _check_sequence_level(config: ConfigLike) -> None:
     if not supports_sequence_level(getattr(config, "model_class")):
         raise ValueError(
-            f"train_level: sequence is for causal models with a loss at every position, which "
-            f"'{config['model']}' is not; set train_level: prefix"
+            f"train_level: sequence is for causal models with a loss at every position, and "
+            f"'{config['model']}' is not one; set train_level: prefix"
         )
     if config["transform"] is not None:
         raise ValueError(
@@ -152,18 +152,18 @@ def _check_sequence_level(config: ConfigLike) -> None:
 def _check_sparse(config: ConfigLike) -> None:
     """Refuse what would touch all rows of the table in each step."""
     if not supports_sequence_level(getattr(config, "model_class")):
-        raise ValueError(f"item_table: {config['model']} has no sparse one; leave it dense")
+        raise ValueError(f"item_table: {config['model']} has no sparse item table; leave it dense")
     if config["loss_type"] == "CE":
         raise ValueError(
             "loss_type: CE scores every item for every target, and its gradient has a row for each "
-            "item; with item_table=sparse sample some: --loss_type=SSM "
+            "item; with item_table: sparse, sample negatives: --loss_type=SSM "
             "--train_neg_sample_args=\"{'distribution': 'uniform', 'sample_num': 100}\""
         )
     learner = RecBoleTraining.of(config).learner
     if learner not in ("adam", "adamw"):
         raise ValueError(
-            f"learner: with item_table: sparse the table learns by Adam, not by {learner}; leave "
-            f"it at adam, or set item_table: dense"
+            f"learner: with item_table: sparse, the table is trained by Adam, not by {learner}; "
+            f"leave it at adam, or set item_table: dense"
         )
     for key in ("weight_decay", "clip_grad_norm", "enable_scaler"):
         if config[key]:
@@ -178,11 +178,11 @@ def splits_at_random(config: ConfigLike) -> bool:
 
 
 def supports_sequence_level(model: type) -> bool:
-    """Whether a model class reads sequence rows: it has ``user_states`` at every position."""
+    """Whether a model class trains on sequence rows, by ``user_states`` at every position."""
     return callable(getattr(model, "user_states", None))
 
 
 @hookimpl
 def register_settings(register: Callable[[str | type], None]) -> None:
-    """Checked in every run."""
+    """Register the settings, which every run checks."""
     register(EngineSettings)

@@ -1,4 +1,4 @@
-"""RecBole's data sets, reading files as they are written, and ordering by exact times."""
+"""RecBole's data sets, with values read exactly as written and rows ordered by exact times."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ ALIASES = ("user_id", "item_id", "entity_id", "relation_id")
 
 
 class FileDataset(Filters, GroupedSplits, VocabularyDataset):
-    """Stands before a data set class of RecBole, in ``class X(FileDataset, RecBoleX)``.
+    """Mixin before a data set class of RecBole: ``class X(FileDataset, RecBoleX)``.
 
-    RecBole reads through pandas, to which ids such as ``NA`` or ``None`` are missing, and numbers
-    as float32, in which Unix seconds less than a minute apart are the same. Here ids are what the
-    file says, each file is checked as it is read, and with ``exact_times`` the interactions keep
-    their times as float64, which order and splits go by; batches have the float32 of RecBole.
+    RecBole reads through pandas, which takes ids such as ``NA`` or ``None`` for missing, and keeps
+    numbers as float32, in which Unix times less than a minute apart can be equal. Here ids are
+    kept as written, and each file is checked as it is read. With ``exact_times`` interactions keep
+    their times as float64 for ordering and splitting; batches have RecBole's float32.
     """
 
     def _load_feat(self, filepath: str, source: FeatureSource | str) -> DataFrame | None:
-        """A file's loaded columns, and their types, sources and lengths, as RecBole notes them."""
+        """Read a file's columns; record their types, sources and lengths as RecBole does."""
         load, unload = self._get_load_and_unload_col(source)
         if load == set():
             return None
@@ -64,12 +64,12 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
             check_not_in_other_files(fields, others, source, self.dataset_name)
         own = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
         if own in table.types:
-            table.check_distinct(own)  # RecBole keeps the first row
+            table.check_distinct(own)  # RecBole would keep the first row
         columns = {}
         for field in fields:
             kind = FeatureType(table.types[field])
             columns[field], length = self._parse_column(table, field, kind)
-            if source != "link":  # whose fields are those of other files
+            if source != "link":  # fields of links belong to other files
                 self.field2source[field], self.field2type[field] = source, kind
                 self.field2seqlen[field] = length
                 if kind in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
@@ -77,7 +77,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         return Frame(columns)
 
     def _parse_column(self, table: Table, field: str, kind: FeatureType) -> tuple[Any, int]:
-        """A column's values, and how long they are at most."""
+        """A column's values, and the length of its longest sequence (1 if it has none)."""
         is_id = field in _id_fields(self.config)
         if is_id and kind == FeatureType.TOKEN:
             return as_objects(table.ids(field)), 1
@@ -109,20 +109,20 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         label = self.config["LABEL_FIELD"]
         labels = self.inter_feat.get(label)
         super()._normalize()
-        if labels is not None:  # RecBole makes constant columns 1
+        if labels is not None:  # RecBole sets constant columns to 1
             self.inter_feat[label] = labels
 
     def _user_item_feat_preparation(self) -> None:
         super()._user_item_feat_preparation()
-        for name in ("user_feat", "item_feat"):  # merged into plain frames
+        for name in ("user_feat", "item_feat"):  # RecBole merged into plain frames
             if getattr(self, name) is not None:
                 setattr(self, name, Frame(getattr(self, name)))
 
     def _fill_nan(self) -> None:
-        """Fill missing values as RecBole means to.
+        """Fill missing values as RecBole intends to.
 
-        Its ``frame[field].fillna(…, inplace=True)`` fills a copy under pandas 3. Goes with a
-        RecBole that assigns the filled column.
+        RecBole's ``frame[field].fillna(…, inplace=True)`` fills a copy under pandas 3. This method
+        can go once RecBole assigns the filled column.
         """
         check_labels_given(label_fields(self.config), self.inter_feat)
         for name in self.feat_name_list:
@@ -140,7 +140,7 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         super()._fill_nan()
 
     def _dataframe_to_interaction(self, data: DataFrame) -> Interaction:
-        """RecBole's tensors; the times of interactions as float64 with ``exact_times``."""
+        """RecBole's tensors, but with ``exact_times`` the interactions' times as float64."""
         interaction = super()._dataframe_to_interaction(data)
         time = self.time_field
         if self.config["exact_times"] and time in data:
@@ -187,7 +187,7 @@ class DecisionTreeDataset(FileDataset, stock.DecisionTreeDataset):  # type: igno
 
 
 def _id_fields(config: Config) -> set[str]:
-    """The columns that hold ids: those that keys name, and their aliases."""
+    """The columns that hold ids: the fields that `ID_KEYS` name, and the aliases of ids."""
     aliases = [field for name in ALIASES for field in config[f"alias_of_{name}"] or ()]
     return {config[key] for key in ID_KEYS} | set(aliases)
 
@@ -195,7 +195,7 @@ def _id_fields(config: Config) -> set[str]:
 def _parse_sequences(
     table: Table, field: str, kind: FeatureType, lists: list[list[str]]
 ) -> list[npt.NDArray[Any]]:
-    """Lists of strings as arrays, of numbers where the column is of float_seq."""
+    """Lists of strings as arrays: of strings, or of numbers for a float_seq column."""
     sizes = [len(parts) for parts in lists]
     if kind == FeatureType.TOKEN_SEQ:
         return [np.array(parts, dtype=str) for parts in lists]

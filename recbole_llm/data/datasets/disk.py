@@ -1,4 +1,4 @@
-"""A sequential data set whose interactions stay on disk: memory for users and items alone."""
+"""A sequential data set whose interactions stay on disk; only users and items take memory."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from recbole_llm.data.settings import EngineSettings
 
 
 class DiskDataset(SequentialDataset):
-    """Users, items and times of a `ColumnFolder`, which is made of the ``.inter`` file first.
+    """Data set that reads users, items and times from a `ColumnFolder` of the ``.inter`` file.
 
     Ids, order, splits and batches are those of `SequentialDataset`. A leave-one-out split takes
-    memory for users; any other, and rows of prefix training, for interactions too (8 bytes each and
-    more). Times put interactions in order and are no feature; further columns are not loaded.
+    memory per user. Any other split, and the rows of prefix training, also take memory per
+    interaction (at least 8 bytes). Times only order interactions; other columns are not loaded.
 
     Args:
-        vocabulary: a checkpoint's, which must be the file's.
+        vocabulary: the vocabulary of a checkpoint, which must equal that of the file.
 
     Raises:
-        ValueError: a malformed file, or another vocabulary.
+        ValueError: the file is malformed, or has another vocabulary.
     """
 
     folder: ColumnFolder
@@ -68,7 +68,7 @@ class DiskDataset(SequentialDataset):
         }
         for field, kind in kinds.items():
             self.set_field_property(field, kind, FeatureSource.INTERACTION, 1)
-        # Nothing to work on before the split, at which the columns on disk come in.
+        # Empty until the split, which brings in the columns on disk.
         self.inter_feat = Frame({field: np.empty(0, np.int64) for field in kinds})
         self.user_feat = self.item_feat = None
 
@@ -79,7 +79,7 @@ class DiskDataset(SequentialDataset):
         self.field2token_id = _TokenNumbers(self.field2id_token)
 
     def columns(self) -> dict[str, Tensor]:
-        """The fields of all interactions, sorted by user and time, with zeros behind them."""
+        """The fields of all interactions, sorted by user and time, followed by zeros."""
         names = {self.uid_field: "user", self.iid_field: "item", self.time_field: "time"}
         return {field: self.folder.column(name) for field, name in names.items()}
 
@@ -96,7 +96,7 @@ class DiskDataset(SequentialDataset):
         return TargetRanges(begin[several], begin[several] + 1, end[several] - 1)
 
     def build(self) -> list[SequentialDataset]:
-        """Split; leave-one-out without sorting the rows in memory."""
+        """Split the data set; a leave-one-out split does not sort the rows in memory."""
         args = self.config["eval_args"]
         if args["order"] != "TO" or "LS" not in (args["split"] or ()):
             return super().build()
@@ -107,7 +107,7 @@ class DiskDataset(SequentialDataset):
         whole = self.inter_feat.interaction
         targets = whole.target_ranges()
         times = whole.source.exact[self.time_field].numpy()[targets.low]
-        # Users are in the order of their first rows in time.
+        # As in RecBole, users come in the order of their first rows by time.
         targets = TargetRanges(targets.begin, targets.low, targets.high, stable_order(times))
         parts = targets.cut(leave_one_out_ends(targets.sizes, 2 if mode == "valid_and_test" else 1))
         nothing = TargetRanges(*[np.empty(0, np.int64)] * 3)
@@ -120,17 +120,17 @@ class DiskDataset(SequentialDataset):
 
     @property
     def avg_actions_of_users(self) -> float:
-        """RecBole's, which it logs, without counting rows one by one."""
+        """The average that RecBole logs, without counting rows one by one."""
         return float(self.inter_num / max(self.user_num - 1, 1))
 
     @property
     def avg_actions_of_items(self) -> float:
-        """The same of items."""
+        """The same for items."""
         return float(self.inter_num / max(self.item_num - 1, 1))
 
 
 class _TokenNumbers(dict[str, dict[str, int]]):
-    """Field -> {token: its number}, made of the fields that somebody asks for."""
+    """Field -> {token: id}, whose inner dictionaries are made on first access."""
 
     def __init__(self, tokens: Mapping[str, Any]) -> None:
         super().__init__()
@@ -142,10 +142,10 @@ class _TokenNumbers(dict[str, dict[str, int]]):
 
 
 def column_folder(config: Config) -> ColumnFolder:
-    """The folder of a data set's ``.inter`` file; it is made where it is missing or out of date.
+    """The folder of a data set's ``.inter`` file, made if it is missing or out of date.
 
     Raises:
-        ValueError: a malformed file, or a folder that cannot be written.
+        ValueError: the file is malformed, or the folder cannot be written.
     """
     path, name = Path(config["data_path"]), config["dataset"]
     source = InteractionFile(
@@ -158,13 +158,13 @@ def column_folder(config: Config) -> ColumnFolder:
     folder = path / f"{name}.sorted"
 
     def wait() -> None:
-        show(f"waiting for another run, which sorts '{source.path}'")
+        show(f"waiting for another run that is sorting '{source.path}'")
 
     with distributed.main_first():
         found = ColumnFolder.of(folder, source)
         if found is not None:
             return found
-        writable = os.access(path, os.W_OK)  # if not, sorting says so
+        writable = os.access(path, os.W_OK)  # if not, sorting raises
         with file_lock(path / f".{name}.sorted.lock", wait) if writable else nullcontext():
             return ColumnFolder.of(folder, source) or _sort_into(config, source, folder)
 

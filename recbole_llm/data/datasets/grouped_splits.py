@@ -16,9 +16,9 @@ from recbole_llm.data.settings import EngineSettings
 
 
 class GroupedSplits(Dataset):  # type: ignore[misc]
-    """Stands before a data set class of RecBole: its splits without its loops over interactions.
+    """Mixin before a data set class of RecBole: its splits, without loops over interactions.
 
-    Rows, their order and their rounding are RecBole's.
+    Rows, their order and the rounding are RecBole's.
     """
 
     def shuffle(self) -> None:
@@ -40,7 +40,7 @@ class GroupedSplits(Dataset):  # type: ignore[misc]
         return grouped_index.cut(leave_one_out_ends(grouped_index.sizes, leave_one_num))
 
     def split_by_ratio(self, ratios: Sequence[float], group_by: str | None = None) -> list[Self]:
-        """Split each group's rows (or all rows) in order by ratio; RecBole's rounding."""
+        """Split each group's rows (or all rows) in order by ratio, with RecBole's rounding."""
         normal = [ratio / sum(ratios) for ratio in ratios]
         rows = self.inter_feat
         keys = np.zeros(len(rows), np.int64) if group_by is None else rows[group_by].numpy()
@@ -51,7 +51,7 @@ class GroupedSplits(Dataset):  # type: ignore[misc]
         return self._split_rows(groups.cut([*ends.T, groups.sizes]))
 
     def time_based_split(self, ratios: Sequence[float], group_by: str | None) -> list[Self]:
-        """Test: rows later than a global point in time; the rest by ratio within each group."""
+        """Hold out rows after a global point in time as test; split the rest of each group."""
         if group_by is None or self.time_field not in self.inter_feat:
             return super().time_based_split(ratios, group_by)  # raises RecBole's error
         train, valid, test = (ratio / sum(ratios) for ratio in ratios)
@@ -59,21 +59,21 @@ class GroupedSplits(Dataset):  # type: ignore[misc]
         boundary = np.percentile(times, 100 * (1 - test))
         groups = self._grouped_index(self.inter_feat[group_by].numpy())
         early = groups.sums(times <= boundary)  # [G]; rows are in order of time
-        share = train / (1 - test) if valid else 1.0  # which rounding may leave below 1
+        share = train / (1 - test) if valid else 1.0  # rounding may leave it below 1
         split = (early * share).astype(np.int64)
         return self._split_rows(groups.cut([split, early, groups.sizes]))
 
     def _split_rows(self, parts: Sequence[IntArray]) -> list[Self]:
         self._drop_unused_col()
         rows = self.inter_feat
-        lazy = isinstance(rows, SequenceInteraction)  # stays so
+        lazy = isinstance(rows, SequenceInteraction)  # stays lazy
         return [self.copy(rows[part] if lazy else take(rows, part)) for part in parts]
 
 
 def leave_one_out_ends(sizes: IntArray, leave_one_num: int) -> list[IntArray]:
-    """Where the parts of each group of rows end, int [G] each: training, then what is held out."""
+    """The end of each part in each group, int [G] per part: training, then the held-out parts."""
     last = np.minimum(leave_one_num, sizes - 1)  # [G], held out of each group
-    # Part p > 0 of `leave_one_num` gets a group's p-th last row counted from the end.
+    # The last part gets each group's last row, the part before it the row before, if there is one.
     ends = [sizes - last]
     for part in range(1, leave_one_num):
         ends.append(sizes - np.minimum(last, leave_one_num - part))

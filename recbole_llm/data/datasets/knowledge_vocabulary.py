@@ -1,4 +1,4 @@
-"""Data sets of knowledge graphs that number users, items and entities as a vocabulary says."""
+"""Data sets of knowledge graphs whose users, items and entities have the ids of a vocabulary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recbole_llm.data.datasets.vocabulary import Names, VocabularyDataset
 
 class KnowledgeVocabularyDataset(VocabularyDataset):
     """A `VocabularyDataset` for RecBole's knowledge graphs, which number items and entities
-    together, after they were numbered each, and add relations of their own."""
+    separately, then merge the two, and add relations of their own."""
 
     def _get_rec_item_token(self) -> set[str]:
         present = super()._get_rec_item_token()
@@ -31,14 +31,14 @@ class KnowledgeVocabularyDataset(VocabularyDataset):
         self._unlink(self._seen_items())
 
     def _unlink(self, kept: set[str]) -> None:
-        """Leave out the links of other items, which get no number."""
+        """Drop the links of items outside `kept`, which get no id."""
         for item in [item for item in self.item2entity if item not in kept]:
             self.entity2item.pop(self.item2entity.pop(item), None)
 
     def _check_links(self) -> None:
-        """Refuse other links than the checkpoint's, by which items and entities are numbered."""
+        """Refuse links that differ from the checkpoint's, because ids of entities follow them."""
         items, entities = (self.vocabulary[f] for f in (self.iid_field, self.head_entity_field))
-        then = zip(items[1:], entities[1:])  # of an item without an entity, the item
+        then = zip(items[1:], entities[1:])  # an item without an entity has its own token
         other = [item for item, entity in then if self.item2entity.get(item, item) != entity]
         if other:
             raise ValueError(
@@ -47,8 +47,8 @@ class KnowledgeVocabularyDataset(VocabularyDataset):
             )
 
     def first_tokens(self, field: str) -> Names:
-        """Tokens but for those that RecBole adds: items without an entity, reverse and further
-        relations."""
+        """The vocabulary's tokens without those that RecBole adds itself: items without an entity,
+        reverse relations and [UI-Relation]."""
         tokens = super().first_tokens(field)
         if field == self.relation_field:
             own = len(tokens) - 1  # the last is [UI-Relation]

@@ -24,7 +24,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
     RecBole turns a history i1, i2, i3 into the rows (i1 → i2) and (i1, i2 → i3), each with its
     own copy of the lists. Here a row is one integer, and lists are gathered a batch at a time.
     Rows, their order, columns, shapes and dtypes are RecBole's. Benchmark files, which hold the
-    lists themselves, are RecBole's business altogether.
+    lists themselves, are left to RecBole.
     """
 
     inter_feat: Any
@@ -35,11 +35,11 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
         if longest > self.config[read]:
             raise ValueError(
                 f"{read}: histories of data set '{self.dataset_name}' have up to {longest} items, "
-                f"and {self.config[read]} are read; set {longest}, or shorten them in the files"
+                f"but {self.config[read]} are read; set {longest}, or shorten them in the files"
             )
 
     def data_augmentation(self) -> None:
-        """Sort the interactions once, and make every one that has a history a row."""
+        """Sort the interactions once, and make a row of each that has a history."""
         self._aug_presets()
         for field in (self.uid_field, self.time_field):
             if field not in self.inter_feat:
@@ -75,7 +75,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
         order = torch.from_numpy(user_time_order(inter[self.uid_field].numpy(), times))
         columns: dict[str, Tensor] = {}
         for field in list(inter.interaction):
-            # Popped, so that only one column exists twice at a time.
+            # Pop each column, so that only one at a time exists twice.
             columns[field] = padded_rows(inter.interaction.pop(field), order, max_length)
         exact = _split_off_exact(columns, len(order))
         users = columns[self.uid_field][: len(order)].numpy()
@@ -84,7 +84,7 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
 
 
 def _split_off_exact(columns: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Make float64 columns float32, and return the rows of those that lose by it."""
+    """Convert float64 columns to float32; return the float64 rows of those that lose precision."""
     exact = {}
     for field, column in columns.items():
         if column.dtype == torch.float64:

@@ -1,5 +1,5 @@
-"""Data sets that number users, items and categories as a checkpoint does: by name; and which items
-there are: those with interactions, and those that the ``.item`` file adds."""
+"""Data sets that match ids to a checkpoint's by name, for users, items and categories, and that
+define the catalogue: items with interactions, and those that the ``.item`` file adds."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Names = npt.NDArray[Any]
 
 
 class VocabularyDataset(Dataset):  # type: ignore[misc]
-    """Stands before a data set class of RecBole, in ``class X(VocabularyDataset, RecBoleX)``.
+    """Mixin before a data set class of RecBole: ``class X(VocabularyDataset, RecBoleX)``.
 
-    RecBole numbers tokens in the order of the file; with ``item_catalogue: item_file`` the further
-    items of the ``.item`` file come behind. With a vocabulary its tokens come first, in
-    its order: a token that the files lost keeps its number and has no interactions. What the files
-    gained has no row in the checkpoint's tables: interactions of gained users and items are left
-    out, a gained category counts as missing.
+    RecBole numbers tokens in the order of the files; with ``item_catalogue: item_file`` further
+    items of the ``.item`` file follow. With a vocabulary, its tokens come first, in its order. A
+    token that the files lost keeps its id and has no interactions. A token that the files gained
+    has no row in the checkpoint's tables, so interactions of gained users and items are left out,
+    and a gained category counts as missing.
 
     Args:
-        vocabulary: the checkpoint's; None: the order of the files.
+        vocabulary: the checkpoint's vocabulary; None: ids follow the order of the files.
 
     Raises:
-        ValueError: the files lack a field of the vocabulary, or cannot be numbered like it;
-            ``item_catalogue: item_file`` without an ``.item`` file.
+        ValueError: the files lack a field of the vocabulary, or cannot be numbered like it; or
+            there is no ``.item`` file for ``item_catalogue: item_file``.
     """
 
     file_size_list: list[int]
@@ -53,8 +53,8 @@ class VocabularyDataset(Dataset):  # type: ignore[misc]
         check_vocabulary(self.field2id_token, self.vocabulary)
 
     def number_as(self, other: Dataset) -> None:
-        """Number what the vocabulary does not cover as `other` does; called before rows become
-        tensors. Here there is nothing of this kind."""
+        """Give what the vocabulary does not cover the ids that it has in `other`; called before
+        rows become tensors. Does nothing here, where the vocabulary covers all."""
 
     def _remap_ID_all(self) -> None:
         if self.config["item_catalogue"] != "item_file":
@@ -65,8 +65,8 @@ class VocabularyDataset(Dataset):  # type: ignore[misc]
         super()._remap_ID_all()
 
     def _leave_out_unseen_items(self) -> None:
-        """Items without interactions, which RecBole numbers, and ranks, where a model loads columns
-        of the ``.item`` file or of another: models of one data set would rank different
+        """Drop items without interactions. RecBole numbers and ranks them if a model loads columns
+        of the ``.item`` file or of another, so that models of one data set would rank different
         catalogues."""
         ids = [field for field in self.alias["item_id"] if not self._is_list(field)]
         named = [(feat, field) for field in ids for feat in self.field2feats(field)]
@@ -91,7 +91,7 @@ class VocabularyDataset(Dataset):  # type: ignore[misc]
         return self.field2type[field] == FeatureType.TOKEN_SEQ
 
     def _leave_out(self, field: str, known: Names) -> None:
-        """Leave out what is not known: rows of ids, entries of lists, values of features."""
+        """Drop tokens outside `known`: rows of ids, entries of lists, values of features."""
         is_id = any(field in names for names in self.alias.values())
         for feat in self.field2feats(field):
             if field not in feat:
@@ -117,8 +117,8 @@ class VocabularyDataset(Dataset):  # type: ignore[misc]
         feat.reset_index(drop=True, inplace=True)
         if feat is self.inter_feat and feat.empty:
             raise ValueError(
-                f"not one interaction of data set '{self.dataset_name}' has a {field} that the "
-                f"checkpoint knows; it was trained on another one: set dataset or data_path"
+                f"no interaction of data set '{self.dataset_name}' has a {field} that the "
+                f"checkpoint knows from its own data set; set dataset or data_path"
             )
 
     def _remap(self, remap_list: list[tuple[Any, str, FeatureType]]) -> None:
@@ -141,8 +141,8 @@ class VocabularyDataset(Dataset):  # type: ignore[misc]
 
     @cached_property
     def listed(self) -> list[str]:
-        """The item file's tokens, where ``item_catalogue`` is that file; else, or with a
-        vocabulary, []."""
+        """The tokens of the ``.item`` file with ``item_catalogue: item_file`` and no vocabulary;
+        otherwise []."""
         if self.vocabulary or self.config["item_catalogue"] != "item_file":
             return []
         found = listed_items(self.config, self)
@@ -154,7 +154,7 @@ class VocabularyDataset(Dataset):  # type: ignore[misc]
         return found
 
     def first_tokens(self, field: str) -> Names:
-        """The tokens that a field's numbers begin with, from 1."""
+        """The tokens that get a field's first ids, from 1 on."""
         return self.vocabulary[field][1:]
 
 
@@ -202,7 +202,7 @@ def listed_items(config: ConfigLike, dataset: Dataset) -> list[str] | None:
 
 
 def new_items(config: ConfigLike, dataset: Dataset) -> list[str]:
-    """Items of the ``.item`` file that have no id: without interactions after the filters, or
-    unknown to the checkpoint that the data set is numbered by."""
+    """Items of the ``.item`` file that have no id: they have no interactions after the filters, or
+    are unknown to the checkpoint whose ids the data set has."""
     known = dataset.field2token_id[dataset.iid_field]
     return [token for token in listed_items(config, dataset) or () if token not in known]

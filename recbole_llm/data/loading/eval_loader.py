@@ -1,4 +1,4 @@
-"""Full-sort evaluation loader: as many users a step as a memory budget allows."""
+"""Full-sort evaluation loader: as many users per step as a memory budget allows."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from recbole_llm.data.settings import EngineSettings
 class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's full-sort batches, sized by ``eval_memory_mib``.
 
-    RecBole fits ``eval_batch_size`` *scores* into a step of a general model, which is one user a
-    step as soon as the catalogue is larger. Here a step holds as many users as fit the budget;
-    for sequential models no more than ``eval_batch_size`` rows, and the hidden states of their
+    RecBole fits ``eval_batch_size`` *scores* into a step of a general model, which means one user
+    per step if the catalogue is larger. Here a step holds as many users as fit the budget. For
+    sequential models it has at most ``eval_batch_size`` rows, and the hidden states of their
     histories count too. Users, positives and histories are RecBole's.
 
     Attributes:
@@ -49,7 +49,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
         dataset.sort(by=self.uid_field, ascending=True)
         self._index_users(dataset, sampler)
         self.sample_size = len(self.uid_list)
-        # Past RecBole's own __init__, which does the above in a loop over interactions.
+        # Skip RecBole's own __init__, which does the above in a loop over interactions.
         super(RecBoleFullSortEvalDataLoader, self).__init__(config, dataset, sampler, shuffle=False)
 
     def _index_users(self, dataset: Dataset, sampler: Any) -> None:
@@ -79,11 +79,11 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
 
     @property
     def first_row(self) -> int:
-        """Rows of the evaluation before those of this process."""
+        """Number of evaluation rows before those of this process."""
         return distributed.own_range(self.sample_size).start
 
     def collate_fn(self, index: Tensor) -> tuple[Interaction, Any, Tensor, Tensor]:
-        """Users (or sequences), history to mask, rows of positives, positives."""
+        """Users (or sequences), history to mask, rows of the positives, positives."""
         if self.is_sequential:
             return super().collate_fn(index)
         users = self.uid_list[index].numpy()

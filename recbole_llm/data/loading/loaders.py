@@ -1,7 +1,7 @@
-"""RecBole's loaders, with batches of index tensors in place of lists of Python integers.
+"""RecBole's loaders, with index tensors for batches in place of lists of Python integers.
 
-Where several processes train, all draw the same batches, and each takes its part of every one; in
-evaluation each takes a stretch of the rows.
+In training with several processes, all draw the same batches, and each takes its part of every
+batch. In evaluation each takes a contiguous range of the rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from recbole_llm.core.processes import distributed, randomness
 
 
 class Positions:
-    """The numbers 0…size-1 as a torch data set that hands a batch's numbers on as they are."""
+    """Torch data set of the numbers 0…size-1, which returns a batch's index tensor unchanged."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -40,7 +40,7 @@ class Positions:
 
 
 class IndexBatches:
-    """A torch batch sampler: the order of the sampler that torch makes, in index tensors."""
+    """Torch batch sampler that yields index tensors in the order of torch's own sampler."""
 
     def __init__(self, sampler: Any, size: int) -> None:
         self.sampler = sampler
@@ -48,8 +48,8 @@ class IndexBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         if isinstance(self.sampler, RandomSampler):
-            # As torch's sampler draws: the permutation at the first batch (the loader takes its
-            # base seed from the generator before), and at the end one of which it uses nothing.
+            # Draw as torch's sampler does: a permutation at the first batch (after the loader
+            # drew its base seed from the generator), and at the end another one, left unused.
             yield from torch.split(self._permutation(), self.size)
             self._permutation()
         else:
@@ -63,22 +63,22 @@ class IndexBatches:
 
 
 def own_rows(count: int, size: int) -> Sequence[Tensor]:
-    """Batches for torch: this process's stretch of `count` rows, in index tensors of ``size``; the
-    processes' stretches, in order of rank, are all rows.
+    """This process's range of `count` rows, as batches of `size` indices; the ranges of all
+    processes, in order of rank, cover all rows.
 
     Raises:
-        ValueError: there are fewer rows than processes; RecBole takes no empty stretch.
+        ValueError: there are fewer rows than processes; RecBole cannot evaluate an empty range.
     """
     if 0 < count < distributed.world_size():
         raise ValueError(
-            f"{count} rows cannot be evaluated by {distributed.world_size()} processes; start fewer"
+            f"{count} rows cannot be evaluated by {distributed.world_size()} processes; run fewer"
         )
     own = distributed.own_range(count)
     return torch.split(torch.arange(own.start, own.stop), size) if own else ()
 
 
 class OwnParts:
-    """A torch batch sampler: this process's part of each batch that all have."""
+    """Torch batch sampler that yields this process's part of each batch."""
 
     def __init__(self, batches: Any) -> None:
         self.batches = batches
@@ -91,15 +91,15 @@ class OwnParts:
 
 
 class IndexDataLoader(DataLoader[Any]):
-    """Stands between RecBole's loaders and torch's, in ``class X(RecBoleX, IndexDataLoader)``.
+    """Base between RecBole's loaders and torch's: ``class X(RecBoleX, IndexDataLoader)``.
 
-    ``collate_fn`` gets an index tensor. Order, generator use and workers stay torch's.
+    ``collate_fn`` gets an index tensor. Order, use of the generator and workers are torch's.
     """
 
     config: Any
-    step: int  # rows of all processes, which follows update_config (torch's batch_size cannot)
+    step: int  # rows over all processes; follows update_config, as torch's batch_size cannot
     collate_fn: Callable[[Any], Any]
-    row_count: int | None = None  # None: of the list of numbers that RecBole makes
+    row_count: int | None = None  # None: the length of RecBole's list of row numbers
     draws_alike = False  # whether the workers of all processes draw the same numbers
 
     def __init__(self, dataset: Sequence[int], *args: Any, **kwargs: Any) -> None:
@@ -111,7 +111,7 @@ class IndexDataLoader(DataLoader[Any]):
     @property
     def _index_sampler(self) -> Any:
         batches = self._all_batches()
-        # Models that count must see every row.
+        # Models that train by counting must see every row.
         counts = self.config["MODEL_TYPE"] == ModelType.TRADITIONAL
         return batches if counts else OwnParts(batches)
 
@@ -121,7 +121,7 @@ class IndexDataLoader(DataLoader[Any]):
 
 
 class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[misc]
-    """RecBole's training batches, the same in the same order under the same seed."""
+    """RecBole's training batches, in the same order under the same seed."""
 
     def __init__(
         self, config: Any, dataset: Dataset, sampler: AbstractSampler, shuffle: bool = False
@@ -129,7 +129,7 @@ class TrainDataLoader(RecBoleTrainDataLoader, IndexDataLoader):  # type: ignore[
         self.logger = getLogger()
         args = config["MODEL_INPUT_TYPE"], config["train_neg_sample_args"]
         self._set_neg_sample_args(config, dataset, *args)
-        # Past RecBole's own __init__, whose list of all rows' numbers takes 36 bytes each.
+        # Skip RecBole's own __init__, whose list of row numbers takes 36 bytes per row.
         self.sample_size, self.row_count = 0, len(dataset)
         super(RecBoleTrainDataLoader, self).__init__(config, dataset, sampler, shuffle=shuffle)
         self.sample_size = self.row_count
@@ -154,7 +154,7 @@ class KnowledgeBasedDataLoader(RecBoleKnowledgeBasedDataLoader):  # type: ignore
     def __init__(
         self, config: Any, dataset: Dataset, sampler: Any, kg_sampler: Any, shuffle: bool = False
     ) -> None:
-        # Past RecBole's own __init__, which makes both loaders of its own.
+        # Skip RecBole's own __init__, which makes both loaders from its own classes.
         self.logger, self._dataset = getLogger(), dataset
         self.shuffle, self.state, self.kg_iter, self.gen_iter = False, None, None, None
         self.general_dataloader = TrainDataLoader(config, dataset, sampler, shuffle=shuffle)
@@ -162,5 +162,5 @@ class KnowledgeBasedDataLoader(RecBoleKnowledgeBasedDataLoader):  # type: ignore
 
     @property
     def dataset(self) -> Dataset:
-        """The training data, which RecBole's collectors read of every training loader."""
+        """The training data, which RecBole's collectors read from every training loader."""
         return self._dataset

@@ -27,11 +27,11 @@ from recbole_llm.data.settings import EngineSettings
 class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader):  # type: ignore[misc]
     """RecBole's evaluation batches; the rows of all users of a batch are gathered together.
 
-    A user's negatives depend on the user and the phase alone, so that every epoch, model and seed
-    is judged on the same candidates; with a transform, on the batch's first user. With
-    ``eval_candidates: drawn`` they are drawn user by user from the run's random numbers as RecBole
-    does, hence the same under the same seed; also in several processes, of which each draws all
-    and scores its own batches.
+    A user's negatives depend only on the user and the phase, so that every epoch, model and seed
+    is judged on the same candidates. With a transform they depend on the batch's first user. With
+    ``eval_candidates: drawn`` they come user by user from the run's random numbers, as in RecBole,
+    and are the same under the same seed. This also holds with several processes, each of which
+    draws all negatives and scores its own batches.
     """
 
     sample_size: int
@@ -40,7 +40,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
     def _init_batch_size_and_step(self) -> None:
         super()._init_batch_size_and_step()
         budget = EngineSettings.of(self.config).eval_memory_mib * 2**20
-        if self._draws and budget:  # RecBole's trainer scores them in a row of the whole catalogue
+        if self._draws and budget:  # RecBole's trainer holds a row of the whole catalogue per user
             users = budget // (SCORE_COPIES * FLOAT_BYTES * self._dataset.item_num)
             self.step = max(min(self.step, int(users)), 1)
 
@@ -50,7 +50,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
 
     @property
     def _draws(self) -> bool:
-        return bool(self.neg_sample_args["distribution"] != "none")  # as with labels
+        return bool(self.neg_sample_args["distribution"] != "none")  # none with labels
 
     @cached_property
     def _in_turn(self) -> bool:
@@ -61,28 +61,28 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
         batches = super().__iter__()
         own = self._own_batches()
         yield from batches if own is None else islice(batches, own.start, own.stop)
-        for _ in batches:  # so that all processes have drawn as much
+        for _ in batches:  # so that all processes draw the same amount
             pass
 
     @property
     def first_row(self) -> int:
-        """Rows of the evaluation before those of this process."""
+        """Number of evaluation rows before those of this process."""
         own = self._own_batches()
         if own is None:
             return distributed.own_range(self.sample_size).start
         return own.start * self.step
 
     def _own_batches(self) -> range | None:
-        """This process's part of the batches drawn by all; None where each draws its own."""
+        """This process's part of the batches that all draw; None if each draws its own."""
         return distributed.own_range(len(self)) if self._in_turn else None
 
     def collate_fn(self, index: Tensor) -> Any:
-        """Rows, row -> user of the batch, and the positives' users and items."""
+        """Rows, each row's user in the batch, and the positives' users and items."""
         if not self._draws:
             rows = self.transform(self._dataset, self._dataset[index])
             return self._neg_sampling(rows), None, None, None
         if self.config["transform"] is not None:
-            # A transform may draw, too, so the batch has one seed.
+            # A transform may also draw random numbers, so the batch has one seed.
             with self._isolated_numpy_randomness():
                 self._begin(self.uid_list[int(index[0])])
                 return super().collate_fn(index)
@@ -96,7 +96,7 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
         return rows, owners, owner, positives[self.iid_field]
 
     def _with_negatives(self, positives: Interaction, sizes: Any) -> Interaction:
-        """Each user's positives, then the same rows with one negative after the other."""
+        """Each user's positives, then the same rows repeated with negatives as items."""
         begins = np.cumsum(sizes) - sizes
         place = ranges(np.zeros_like(sizes), sizes * self.times)
         size, begin = (np.repeat(a, sizes * self.times) for a in (sizes, begins))
@@ -128,6 +128,6 @@ class NegSampleEvalDataLoader(RecBoleNegSampleEvalDataLoader, IndexDataLoader): 
                 np.random.set_state(before)
 
     def _begin(self, user: int) -> None:
-        """Let the numbers that follow be this user's own."""
+        """Seed the draws that follow by the user, unless users draw from one stream in turn."""
         if not self._in_turn:
             np.random.seed(2 * int(user) + (self._sampler.phase == "test"))

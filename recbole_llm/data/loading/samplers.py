@@ -25,12 +25,12 @@ from recbole_llm.data.settings import EngineSettings
 
 
 class _ArrayDrawing:
-    """Draws through arrays in place of dictionaries, popularity by training interactions alone.
+    """Draws with arrays in place of dictionaries, and popularity from training interactions only.
 
-    RecBole counts the interactions of all phases, so that the negatives of training tell of the
-    items that are held out. An item's popularity here is what training knows of it, in every
-    phase: the negatives of validation and test are then drawn from one known distribution, and
-    an item that only they have is no negative.
+    RecBole counts the interactions of all phases, so that training negatives reveal held-out
+    items. Here popularity counts training interactions only, in every phase: the negatives of
+    validation and test are drawn from one known distribution, and an item without training
+    interactions is never drawn by popularity.
     """
 
     train_split: Any
@@ -42,8 +42,8 @@ class _ArrayDrawing:
         return training_interactions(self.train_split)[1]
 
     def _build_alias_table(self) -> None:
-        """Vose's alias method, in RecBole's order and in linear time: RecBole takes from the front
-        of lists, and leaves an alias of -1 where shares do not add up to 1 after rounding."""
+        """Vose's alias method in RecBole's order, but in linear time. RecBole pops from the front
+        of lists, and leaves an alias of -1 if rounded shares do not add up to 1."""
         items = self._get_candidates_list()
         keys, first, counts = np.unique(items, return_index=True, return_counts=True)
         order = np.argsort(first)  # by first appearance
@@ -63,7 +63,7 @@ class _ArrayDrawing:
         self._prob, self._alias = np.array(prob), self._keys[alias]
 
     def drawing(self, distribution: str, alpha: float) -> Self:
-        """The same, with another distribution or power of popularity."""
+        """The same sampler with the given distribution and power of popularity."""
         if (distribution, alpha) == (self.distribution, self.alpha):
             return self
         sampler = copy.copy(self)
@@ -77,7 +77,7 @@ class _ArrayDrawing:
         return np.where(own, self._keys[index], self._alias[index])
 
     def _draw_items(self, count: int, refused: Callable[[Any, IntArray], BoolArray]) -> Tensor:
-        """Items for `count` rows, int [count], drawn anew where refused(rows, items) says so."""
+        """Draw items for `count` rows, int [count], and again where refused(rows, items)."""
         values = self.sampling(count)
         check = np.flatnonzero(refused(slice(None), values))
         while len(check):
@@ -95,7 +95,7 @@ class Sampler(_ArrayDrawing, RecBoleSampler):  # type: ignore[misc]
         return self.datasets[0]
 
     def get_used_ids(self) -> dict[str, UserItems]:
-        """Phase -> pairs used in it or before."""
+        """Phase -> pairs of user and item used in that phase or before."""
         used, keys = {}, np.empty(0, np.int64)
         for phase, dataset in zip(self.phases, self.datasets, strict=True):
             users, items = (
@@ -106,7 +106,7 @@ class Sampler(_ArrayDrawing, RecBoleSampler):  # type: ignore[misc]
         return used
 
     def check(self) -> None:
-        """ValueError where some user has used every item that can be drawn."""
+        """Raise ValueError if some user has used every item that can be drawn."""
         drawn = np.arange(1, self.item_num)
         if self.distribution == "popularity":
             drawn = self._keys
@@ -115,7 +115,7 @@ class Sampler(_ArrayDrawing, RecBoleSampler):  # type: ignore[misc]
         _check_left(np.bincount(known // self.item_num), len(drawn))
 
     def sample_by_key_ids(self, key_ids: IntArray, num: int) -> Tensor:
-        """num negatives a user: int [B] -> int [num · B], the first of all users first."""
+        """Draw num negatives per user: int [B] -> int [num · B], all users' first ones first."""
         users = np.tile(np.asarray(key_ids), num)
         if len(users) and not 0 <= users.min() <= users.max() < self.user_num:
             raise IndexError("user id out of range")  # RecBole's caller names the id
@@ -125,10 +125,10 @@ class Sampler(_ArrayDrawing, RecBoleSampler):  # type: ignore[misc]
 class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignore[misc]
     """Negatives other than the row's own item; ``dataset`` is the train split."""
 
-    excluded: UserItems | None = None  # further items that are no negatives of a user
+    excluded: UserItems | None = None  # further items that a user never gets as negatives
 
     def get_used_ids(self) -> UserItems:
-        """None of any user, as RecBole has it, without an empty set for each."""
+        """No used items for any user, as in RecBole, but without an empty set for each."""
         return UserItems(np.empty(0, np.int64), self.user_num, self.item_num)
 
     @property
@@ -137,21 +137,21 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
         return self.dataset
 
     def set_phase(self, phase: str) -> RepeatableSampler:
-        """The sampler of a phase; ValueError where every item that is drawn is a row's own."""
+        """The sampler of a phase; ValueError if there is only one item to draw."""
         sampler: RepeatableSampler = super().set_phase(phase)
         drawn = len(self._keys) if self.distribution == "popularity" else self.item_num - 1
         if drawn < 2:
-            raise ValueError("negatives are drawn of one item alone, each row's own; add items")
+            raise ValueError("all negatives would be one item, which is each row's own; add items")
         return sampler
 
     def sample_by_user_ids(self, user_ids: IntArray, item_ids: IntArray, num: int) -> Tensor:
-        """num negatives a row: int [B], int [B] -> int [num · B], the first of all rows first."""
+        """Draw num negatives per row: int [B], int [B] -> int [num · B], all first ones first."""
         users, own = (np.tile(np.asarray(ids), num) for ids in (user_ids, item_ids))
         return self._draw_items(len(own), lambda rows, v: self._refused(users[rows], own[rows], v))
 
     def without_used(self, parts: Sequence[Any]) -> RepeatableSampler:
-        """A sampler that draws no items that the user has in these splits, the first of which is
-        training.
+        """A sampler that never draws an item that the user has in `parts`, the first of which is
+        the train split.
 
         Raises:
             ValueError: some user has every item that can be drawn.
@@ -166,7 +166,7 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
         ]
         for part in parts[1:]:
             held_out = part.inter_feat
-            if part.config["benchmark_filename"]:  # whose users may be new to training
+            if part.config["benchmark_filename"]:  # its users may be new to training
                 users = held_out[part.uid_field].numpy()
                 lists = held_out[getattr(part, f"{part.iid_field}_list_field")].numpy()  # [R, L]
                 used.append((users[:, None] * n + lists)[lists != 0])
@@ -181,20 +181,20 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
 
 
 def _check_left(used: IntArray, drawn: int) -> None:
-    """Refuse users who have used all of the items that negatives are drawn from, int [n_users]."""
+    """Refuse numbers of used items by user, int [n_users], that leave a user no negatives."""
     if (used == drawn).any():
         raise ValueError(
-            "some users have used every item that negatives are drawn from, so there is none for "
-            "them; drop them with user_inter_num_interval, or add items"
+            "some users have used every item that negatives are drawn from, so they can have no "
+            "negatives; drop them with user_inter_num_interval, or add items"
         )
 
 
 def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Samplers of the three phases, None where a phase samples nothing; RecBole's rules.
+    """Samplers of the three phases by RecBole's rules; None for a phase that samples nothing.
 
-    One table of used items serves the three; its distribution is each phase's own. RecBole's
-    sequential models may meet a user's own items as candidates, its others do not; fixed
-    candidates are the same for both.
+    The three share one table of used items, but have their own distributions. In RecBole a user's
+    own items may be candidates for sequential models, and not for others; fixed candidates exclude
+    them for both.
     """
     phases = ["train", "valid", "test"]
     engine = EngineSettings.of(config)
@@ -207,7 +207,7 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
         if args["distribution"] == "none":
             samplers.append(None)
             continue
-        alpha = args["alpha"] if phase == "train" else 1.0  # training's is no measure of candidates
+        alpha = args["alpha"] if phase == "train" else 1.0  # alpha is for training only
         how = args["distribution"], alpha
         if base is not None:
             base = base.drawing(*how)
@@ -216,7 +216,7 @@ def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any
         else:
             base = Sampler(phases, list(built), *how)
         sampler = base.set_phase(phase)
-        draws = args["sample_num"] != "none"  # of full ranking
+        draws = args["sample_num"] != "none"  # full ranking does not draw
         if without[phase] and draws and config["repeatable"]:
             sampler = sampler.without_used(built[:number])
         if draws and not config["repeatable"]:

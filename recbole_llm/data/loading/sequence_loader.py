@@ -1,4 +1,4 @@
-"""Sequence-level training: one row a window of a history, a target at every position."""
+"""Sequence-level training: each row is a window of a history, with targets at all positions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from recbole_llm.data.settings import EngineSettings
 
 
 class SequenceTrainDataLoader(TrainDataLoader):
-    """Batches of windows; `cut_windows` says how histories are cut, `WindowBatches` how batched.
+    """Batches of windows, which `cut_windows` cuts from histories and `WindowBatches` batches.
 
-    A causal model reads a window once and learns from every position, where RecBole's rows make
+    A causal model reads a window once and learns from every position, whereas RecBole's rows make
     it read the history once for every target. The targets are the rows of the train split, each
-    exactly once an epoch; inputs are items before them only.
+    exactly once per epoch; inputs are only items before them.
 
     Fields, in RecBole's layout (padded with 0 on the right), L_batch <= L being the batch's
     longest window:
@@ -38,8 +38,8 @@ class SequenceTrainDataLoader(TrainDataLoader):
     - ``pos_label_list`` [B, L_batch], where interactions have labels and no negatives are drawn:
       the label of each supervised target, 0 elsewhere.
 
-    ``train_batch_size`` is what it is in RecBole, interactions a step: the number of supervised
-    targets (with k negatives each, divided by k), on average over an epoch's
+    As in RecBole, ``train_batch_size`` is the number of interactions per step: of supervised
+    targets (divided by k, if each has k negatives), on average over an epoch's
     ceil(targets / train_batch_size) steps. So learning rates carry over from prefix training.
 
     Args:
@@ -47,7 +47,7 @@ class SequenceTrainDataLoader(TrainDataLoader):
         dataset: train split of our `SequentialDataset`.
 
     Raises:
-        ValueError: a data set or settings that sequence-level training cannot follow.
+        ValueError: sequence-level training does not support the data set or the settings.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SequenceTrainDataLoader(TrainDataLoader):
         length = end - start
         items, users = (self.source.columns[f] for f in (self.iid_field, self.uid_field))
         widest = int(length.max())
-        # One gather gives inputs and targets: the targets are the inputs moved by one.
+        # One gather gives inputs and targets: the targets are the inputs shifted by one.
         stretch = items.unfold(0, widest + 1, 1).index_select(0, start)  # [B, L_batch + 1]
         slot = torch.arange(widest)
         real = slot < length[:, None]  # [B, L_batch]
@@ -104,7 +104,7 @@ class SequenceTrainDataLoader(TrainDataLoader):
         return Interaction(batch)
 
     def _negatives(self, user: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
-        """k negatives of every supervised target: int [B], [B, L], bool [B, L] -> [B, L, k]."""
+        """k negatives for every supervised target: int [B], [B, L], bool [B, L] -> [B, L, k]."""
         users = user[:, None].expand_as(targets)[supervised].numpy()  # [T]
         drawn = self._sampler.sample_by_user_ids(
             users, targets[supervised].numpy(), self.neg_sample_num
@@ -115,7 +115,7 @@ class SequenceTrainDataLoader(TrainDataLoader):
 
 
 def target_count(interaction: Interaction, config: Config) -> int:
-    """Targets that a training batch supervises, of either level: what its loss is the mean of."""
+    """Number of targets of a training batch, whose mean its loss is; for both train levels."""
     field = f"pos_{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
     if field not in interaction:
         return len(interaction)

@@ -1,1 +1,1 @@
-"""Reading atomic files, with one line for what is wrong in them."""
+"""Reading atomic files, with one-line errors for what is wrong in them."""

@@ -1,4 +1,4 @@
-"""Checks that a data set's files have the columns that a model reads, and load_col takes them."""
+"""Checks that a data set's files have the columns that a model reads, and that they are loaded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _KINDS = {"USER_ID_FIELD": "token", "ITEM_ID_FIELD": "token", "TIME_FIELD": "flo
 
 
 def check_columns(config: Config, file: Path) -> None:
-    """Refuse a file of interactions without what the model reads of them.
+    """Refuse a file of interactions that lacks what the model reads.
 
     Raises:
-        ValueError: a column is not there, of another type, or not loaded.
+        ValueError: a column is missing, of another type, or not loaded.
     """
     types = read_types(file, *file_format(config))
     _check_needed(config, file, types)
@@ -37,7 +37,7 @@ def check_columns(config: Config, file: Path) -> None:
 
 
 def _check_needed(config: Config, file: Path, types: Mapping[str, str]) -> None:
-    """Refuse a file without users, items, or times where interactions are in order of time."""
+    """Refuse a file without users or items, or without times if interactions are in order."""
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
     in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
     if in_order and not config["benchmark_filename"]:
@@ -65,13 +65,13 @@ def _check_threshold(config: Config, file: Path, types: Mapping[str, str]) -> No
         if types.get(field) != "float":
             floats = ", ".join(name for name, kind in types.items() if kind == "float")
             raise ValueError(
-                f"threshold: '{field}' is no float column of '{file}', of which labels are made; "
-                f"those are {floats or 'none'}"
+                f"threshold: '{field}' is no float column of '{file}', and labels are made from "
+                f"float columns; these are {floats or 'none'}"
             )
 
 
 def _check_histories(config: Config, file: Path, types: Mapping[str, str]) -> None:
-    """Refuse ready-made splits of sequential models without histories."""
+    """Refuse ready-made splits without histories for a sequential model."""
     histories = f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
     read = [config["USER_ID_FIELD"], histories, config["ITEM_ID_FIELD"]]
     keys = f'--alias_of_item_id="{[histories]}" --load_col="{{\'inter\': {read}}}"'
@@ -87,7 +87,7 @@ def _check_histories(config: Config, file: Path, types: Mapping[str, str]) -> No
         )
     if EngineSettings.of(config).train_level == "sequence":
         raise ValueError(
-            "train_level: sequence needs the interactions themselves, and ready-made splits have "
+            "train_level: sequence needs the interactions themselves, but ready-made splits have "
             "lists of them; set --train_level=prefix"
         )
 
@@ -96,19 +96,19 @@ def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
     label = config["LABEL_FIELD"]
     if EngineSettings.of(config).interactions == "disk":
         raise ValueError(
-            f"interactions: disk keeps users, items and times, and no labels, which "
-            f"{config['model']} learns; set interactions: memory, or draw negatives "
+            f"interactions: disk keeps only users, items and times, but {config['model']} learns "
+            f"labels; set interactions: memory, or draw negatives "
             f"(train_neg_sample_args, and a ranking eval_args.mode)"
         )
     if not config["threshold"] and types.get(label, "float") != "float":
         raise ValueError(
-            f"'{file}' has '{label}' (LABEL_FIELD) of type {types[label]}, of which a missing "
-            f"label would count as one; write {label}:float in the header"
+            f"'{file}' has '{label}' (LABEL_FIELD) of type {types[label]}, in which a missing "
+            f"value would count as a label; write {label}:float in the header"
         )
     if label not in types and not config["threshold"]:
         floats = [f for f, kind in types.items() if kind == "float" and f != config["TIME_FIELD"]]
         ways = (
-            f"name the right one with --LABEL_FIELD=…, or make labels of numbers, with "
+            f"name the right one with --LABEL_FIELD=…, or make labels from numbers, with "
             f"--threshold=\"{{'{floats[0]}': …}}\"; with train_neg_sample_args and a ranking "
             f"eval_args.mode (full, uni100) none are needed"
             if floats
@@ -123,13 +123,13 @@ def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
 
 
 def check_item_columns(config: Config, file: Path, features: Sequence[str]) -> None:
-    """Refuse a file of items without the columns that the model reads by name."""
+    """Refuse a file of items that lacks columns that the model reads by name."""
     model = spec_of(config).stock_name
     key, columns = ITEM_FEATURES[model], read_types(file, *file_format(config))
     for feature in features:
         if feature not in columns:
             raise ValueError(
-                f"'{file}' has no column '{feature}', which {model} reads of the items; its "
+                f"'{file}' has no column '{feature}', which {model} reads as an item feature; its "
                 f"columns are {', '.join(columns)}: name others with --{key}=…"
             )
         if _is_left_out(config, "item", feature):
@@ -149,12 +149,12 @@ def check_item_columns(config: Config, file: Path, features: Sequence[str]) -> N
 
 
 def check_number_fields(config: Config, types: Types) -> None:
-    """Refuse fields that are to be read as numbers and are not loaded, or no numbers."""
+    """Refuse fields that keys declare to be numbers, if they are not loaded or are no numbers."""
     for key in ("normalize_field", "numerical_features", "discretization"):
-        due = "" if key == "normalize_field" else "float"  # that one warns of others
+        due = "" if key == "normalize_field" else "float"  # RecBole warns of others
         for field in loaded_fields(config, types, key, due):
             lists = key == "numerical_features" and types[field] == FeatureType.FLOAT_SEQ
-            if lists and config["model"] == "FwFM":  # which numbers its fields without them
+            if lists and config["model"] == "FwFM":  # whose field numbers skip them
                 raise ValueError(
                     f"{key}: '{field}' is of type float_seq, which FwFM cannot read; leave it out"
                 )
@@ -163,13 +163,13 @@ def check_number_fields(config: Config, types: Types) -> None:
 
 
 def check_aliases(config: Config, types: Types) -> None:
-    """Refuse aliases of ids that are not loaded, or no tokens."""
+    """Refuse aliases of ids that are not loaded or are no tokens."""
     for key in ("alias_of_user_id", "alias_of_item_id"):
         loaded_fields(config, types, key, "token")
 
 
 def loaded_fields(config: Config, types: Types, key: str, due: str = "") -> list[str]:
-    """The fields that a key names; ValueError where one is not loaded, or its type is not due."""
+    """The fields that a key names; ValueError if one is not loaded, or its type is not `due`."""
     fields = list(config[key] or ())
     for field in fields:
         if field not in types:
@@ -186,23 +186,23 @@ def check_not_in_other_files(
     fields: Sequence[str], others: Mapping[str, Any], source: Any, name: str
 ) -> None:
     """Refuse a field that another file of the data set has too: columns of users and items would
-    take the place of the interactions' in filters and in batches.
+    replace those of interactions in filters and in batches.
 
     Args:
         others: {field: source} of the other files, as RecBole names them.
-        name: of the data set.
+        name: name of the data set.
     """
     for field in (field for field in fields if field in others):
         before, kind = (getattr(of, "value", of) for of in (others[field], source))
         raise ValueError(
             f"data set '{name}': '{field}' is a column of the .{before} and of the .{kind} file; "
-            f"rename it in one, or load one alone, by "
+            f"rename it in one, or load it from one only, by "
             f"--load_col=\"{{'{before}': [...], '{kind}': [...]}}\""
         )
 
 
 def check_graph_files(config: Config, folder: Path) -> None:
-    """Refuse a data set without a knowledge graph, or of which not all is loaded."""
+    """Refuse a data set whose knowledge graph is missing or not fully loaded."""
     for kind, keys in GRAPH.items():
         file = folder / f"{config['dataset']}.{kind}"
         if not file.is_file():

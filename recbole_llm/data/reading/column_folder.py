@@ -1,4 +1,4 @@
-"""A folder of sorted interactions: columns as plain numbers, which are read where they lie."""
+"""A folder of sorted interactions: columns as plain numbers, which are memory-mapped."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from recbole_llm.data.settings import LONGEST_ON_DISK
 
 VERSION = 1
 ABOUT = "about.json"
-PADDING_ROWS = LONGEST_ON_DISK  # of zeros, behind every column, where the last windows end
-# File of a column: what NumPy calls its values.
+PADDING_ROWS = LONGEST_ON_DISK  # zeros after every column, in which the last windows end
+# File name of each column -> dtype of its values.
 COLUMNS: Mapping[str, np.dtype[Any]] = {
     "user": np.dtype(np.int64),  # numbers from 1, in order of first appearance
     "item": np.dtype(np.int64),
@@ -37,32 +37,32 @@ class ColumnFolder:
     """Interactions sorted by user, time and place in the file."""
 
     path: Path
-    interactions: int  # N, how many
+    interactions: int  # their number, N
 
     @classmethod
     def of(cls, path: Path, source: InteractionFile) -> ColumnFolder | None:
-        """The folder, if there is one that was made of the file as it is now, and no file of it is
-        missing or cut short."""
+        """The folder at `path`; None unless it was made from the present content of the file, and
+        none of its own files is missing or cut short."""
         try:
             about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-            whole = dict(about["sizes"]).items() <= file_sizes(path).items()  # others may lie there
+            whole = dict(about["sizes"]).items() <= file_sizes(path).items()  # others are allowed
             same = about["made_of"] == folder_origin(source) and _is_unchanged(source.path, about)
             return cls(path, int(about["interactions"])) if same and whole else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def column(self, name: str) -> Tensor:
-        """A column with `PADDING_ROWS` zeros behind it, [N + P]; memory for what is read alone."""
+        """A column followed by `PADDING_ROWS` zeros, [N + P]; only what is read takes memory."""
         kind = torch.from_numpy(np.empty(0, COLUMNS[name])).dtype
         size = self.interactions + PADDING_ROWS
         return torch.from_file(str(self.path / name), shared=False, size=size, dtype=kind)
 
     def starts(self) -> IntArray:
-        """Where each user's interactions begin, by number, and N; int64 [n_users + 1]."""
+        """Position of each user's first interaction, by user id, then N; int64 [n_users + 1]."""
         return np.fromfile(self.path / "starts", np.int64)
 
     def tokens(self, name: str) -> Any:
-        """The users' or items' names by number, padding first; object [n]."""
+        """The names of the users or items by id, the padding first; object [n]."""
         packed = {
             "utf8": torch.from_numpy(np.fromfile(self.path / f"{name}_utf8", np.uint8)),
             "lengths": torch.from_numpy(np.fromfile(self.path / f"{name}_lengths", np.int32)),
@@ -71,7 +71,7 @@ class ColumnFolder:
 
 
 def file_sizes(path: Path) -> dict[str, int]:
-    """Bytes of the files of a folder: {name: size}."""
+    """Sizes in bytes of the files in a folder, {name: size}."""
     return {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
 
 
@@ -83,7 +83,7 @@ def folder_origin(source: InteractionFile) -> dict[str, Any]:
 
 
 def _is_unchanged(file: Path, about: Mapping[str, Any]) -> bool:
-    """Whether the file has the noted size and time of change, or else the same content."""
+    """Whether the file has the recorded size, and the recorded time of change or content."""
     state = file.stat()
     if state.st_size != about["bytes"]:
         return False

@@ -26,7 +26,7 @@ from recbole_llm.data.reading.parsing import (
     read_csv_rows,
 )
 
-# What pandas, through which RecBole reads, takes for a missing value. Ids are exempt here.
+# Values that pandas, and so RecBole, takes for missing. Here ids are exempt.
 MISSING = {
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
     "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
@@ -40,11 +40,11 @@ class Table:
     path: Path
     types: dict[str, str]  # {field: token, token_seq, float or float_seq}, in the file's order
     columns: dict[str, ObjectArray]  # {field: values as strings, object [N]}
-    lines: IntArray  # number of the line that each record begins in, int64 [N]
+    lines: IntArray  # number of the line on which each record begins, int64 [N]
 
     @classmethod
     def read(cls, path: Path, separator: str = "\t", encoding: str = "utf-8") -> Table:
-        """Read a file; quoting is that of CSV files.
+        """Read a file, whose values may be quoted as in CSV files.
 
         Raises:
             ValueError: see `recbole_llm.data.reading.parsing`.
@@ -56,8 +56,8 @@ class Table:
     def of(
         cls, path: Path, types: dict[str, str], body: str, separator: str, first: int = 2
     ) -> Table:
-        """The records of some whole lines of a file, of which the first has the number `first`."""
-        quoted = '"' in body and len(separator) == 1  # as pandas: no quotes beside longer ones
+        """Parse some whole lines of a file, the first of which is line number `first`."""
+        quoted = '"' in body and len(separator) == 1  # as in pandas: longer ones allow no quotes
         read = (
             _parse_quoted(path, body, separator, first)
             if quoted
@@ -69,14 +69,14 @@ class Table:
             number = int(counts[wrong[0]])
             raise ValueError(
                 f"'{path}' {at_lines(lines[wrong])}: {number} value{'s' if number != 1 else ''}, "
-                f"the header has {len(types)} fields; write one value a field, an empty one where "
-                f"it is missing"
+                f"the header has {len(types)} fields; write one value per field, and leave missing "
+                f"values empty"
             )
         values = np.array(flat, dtype=object).reshape(-1, len(types))
         return cls(path, types, {f: values[:, i] for i, f in enumerate(types)}, lines)
 
     def ids(self, field: str) -> ObjectArray:
-        """A column of users or items, none of them missing; object [N]."""
+        """A column of user or item ids, object [N]; ValueError if one is missing."""
         values = self.columns[field]
         for wrong, what in (("", "is empty"), (PADDING, f"is {PADDING}, RecBole's padding")):
             found = np.flatnonzero(values == wrong)
@@ -88,14 +88,14 @@ class Table:
         return values
 
     def check_distinct(self, field: str) -> None:
-        """Refuse rows of one id that differ."""
+        """Refuse rows that have the same id and differ."""
         first: dict[str, tuple[str, ...]] = {}
         records = zip(self.columns[field], zip(*self.columns.values(), strict=True), strict=True)
         twice = [name for name, record in records if first.setdefault(name, record) != record]
         if twice:
             names = first_names(dict.fromkeys(twice))
             raise ValueError(
-                f"'{self.path}': several rows of one {field} differ: {names}; keep one row each"
+                f"'{self.path}': several rows of one {field} differ: {names}; keep one row for each"
             )
 
     def rows(self) -> list[dict[str, str]]:
@@ -131,8 +131,8 @@ class Table:
         return parse_numbers(self.path, field, text, self.lines)
 
     def times(self, field: str) -> FloatArray:
-        """A column of numbers, none of them missing, for which RecBole would put the mean of all
-        others; [N]."""
+        """A column of times, [N]; ValueError if one is missing, which RecBole would replace by the
+        mean of all others."""
         found = self.numbers(field)
         missing = np.flatnonzero(np.isnan(found))
         if len(missing):
@@ -154,9 +154,9 @@ def file_format(config: ConfigLike) -> tuple[str, str]:
 
 
 def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:
-    """``{field: type}`` of a file's header; ValueError as of `Table.read`."""
+    """``{field: type}`` of a file's header; raises like `Table.read`."""
     with path.open("rb") as file:
-        start = file.read(2**16)  # the end may cut a character, or a line, in two
+        start = file.read(2**16)  # may end within a line or a character
     if is_wide(encoding):
         whole = codecs.getincrementaldecoder(encoding)("ignore").decode(start)
         start = whole.encode(encoding)
@@ -167,20 +167,20 @@ def read_types(path: Path, separator: str = "\t", encoding: str = "utf-8") -> di
 
 
 def _parse_plain(body: str, separator: str, first: int) -> tuple[IntArray, IntArray, list[str]]:
-    """Lines and numbers of values of the records [N], and all values one after another."""
+    """Each record's line number and number of values, [N] each, and all values in sequence."""
     rows = body.split("\n")
     lines = np.array([i for i, row in enumerate(rows, start=first) if row], dtype=np.int64)
     rows = [row for row in rows if row]
     counts = np.array([row.count(separator) + 1 for row in rows], dtype=np.int64)
     joined = separator.join(rows)
-    del rows  # as large as what is made next
+    del rows  # which is as large as the list that is made next
     return lines, counts, joined.split(separator) if joined else []
 
 
 def _parse_quoted(
     path: Path, body: str, separator: str, first: int
 ) -> tuple[IntArray, IntArray, list[str]]:
-    returns = "\r" in body  # which end a row to the csv module; no text has the character 0
+    returns = "\r" in body  # these end a row in the csv module; no text has the stand-in "\0"
     plain = body.replace("\r", "\0") if returns else body
     reader = read_csv_rows(io.StringIO(plain, newline="\n"), delimiter=separator)
     line = first

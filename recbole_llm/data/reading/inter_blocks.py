@@ -1,4 +1,4 @@
-"""Users, items and times of an ``.inter`` file, some lines at a time, checked as any file is."""
+"""Users, items and times of an ``.inter`` file, in blocks of lines, checked like any file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_llm.data.reading.parsing import LARGEST, decode_file, is_wide
 if TYPE_CHECKING:
     import pyarrow
 
-BLOCK = 2**24  # bytes that are read at a time, and the rest of the last line
+BLOCK = 2**24  # bytes to read at a time, plus the rest of the last line
 NAMES = ("user", "item", "time")
 
 
@@ -25,17 +25,17 @@ class InteractionFile:
     """An ``.inter`` file."""
 
     path: Path
-    user: str  # a column, as item and time are
+    user: str  # name of a column, like item and time
     item: str
     time: str
     separator: str = "\t"
     encoding: str = "utf-8"
 
     def blocks(self, digest: hashlib._Hash) -> Iterator[pyarrow.Table]:
-        """Columns `NAMES` of some lines after the others: text, text, float64.
+        """Yield the columns `NAMES` in blocks of lines: text, text, float64.
 
         Args:
-            digest: takes in all bytes of the file.
+            digest: is updated with all bytes of the file.
 
         Raises:
             ValueError: see `recbole_llm.data.reading.parsing`.
@@ -61,8 +61,8 @@ class InteractionFile:
                 line += raw.count(b"\n")
 
     def _parse(self, types: Mapping[str, str], text: str, line: int) -> pyarrow.Table:
-        """Parse plain lines by Arrow; others, and those that are wrong, by `Table`, which knows
-        quotes, more ways to write a number, and the error to raise."""
+        """Parse plain lines by Arrow. Parse other and malformed lines by `Table`, which handles
+        quotes and more forms of numbers, and raises the right errors."""
         import pyarrow
 
         plain = len(self.separator) == 1 and '"' not in text and "\r" not in text
@@ -97,8 +97,8 @@ class InteractionFile:
 
 
 def _read_open_quote(raw: bytes, file: IO[bytes], separator: bytes) -> bytes:
-    """The further lines of a quoted value that a block ends in. One that has a separator besides
-    line ends is not closed, and is refused as it is."""
+    """Read the further lines of a quoted value that a block ends in. Stop if it has a separator
+    besides line ends: it was never closed, and parsing will refuse it."""
     begin = rb"(?:^|\n|%s)" % re.escape(separator)
 
     def opened(text: bytes) -> bytes | None:

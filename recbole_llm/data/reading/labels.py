@@ -1,4 +1,4 @@
-"""The labels of interactions, which models of clicks learn: 0 and 1, and none that is missing."""
+"""The labels of interactions, which click models learn: each is 0 or 1, and none is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_llm.core.model_traits import learns_labels
 
 
 def label_fields(config: Config) -> list[str]:
-    """The fields that labels are made of; none where they come from negatives alone."""
+    """The fields that labels are made from; none if labels come only from sampled negatives."""
     if not learns_labels(config.model_class):
         return []
     rated = "labeled" in config["eval_args"]["mode"].values()
@@ -21,36 +21,36 @@ def label_fields(config: Config) -> list[str]:
 
 
 def check_labels_given(fields: Iterable[str], interactions: DataFrame) -> None:
-    """Refuse missing values, which RecBole would fill with the mean, also of held-out rows.
+    """Refuse missing labels, which RecBole would fill with a mean that includes held-out rows.
 
     Raises:
-        ValueError: a field of labels has some.
+        ValueError: a field that labels are made from has missing values.
     """
     for field in (field for field in fields if field in interactions):
         missing = int(interactions[field].isna().sum())
         if missing:
             raise ValueError(
-                f"'{field}': {missing:,} of {len(interactions):,} interactions have no value, of "
-                f"which labels are made; leave them out with "
+                f"'{field}': {missing:,} of {len(interactions):,} interactions have no value to "
+                f"make a label from; leave them out with "
                 f"--val_interval=\"{{'{field}': '(-inf,inf)'}}\""
             )
 
 
 def check_labels(config: Config, interactions: DataFrame) -> None:
-    """Refuse labels that are no labels, and warn of rows of label 0 where training or evaluation
-    takes all rows for chosen.
+    """Refuse labels other than 0 and 1, and warn of label 0 if training or evaluation takes all
+    rows for positives.
 
     Raises:
-        ValueError: one is neither 0 nor 1.
+        ValueError: a label is neither 0 nor 1.
     """
     field = config["LABEL_FIELD"]
-    if not label_fields(config) or field not in interactions:  # an error where they are read
+    if not label_fields(config) or field not in interactions:  # reading them will raise
         return
     labels = interactions[field]
     others = labels[~labels.isin((0, 1))]
     if len(others):
         raise ValueError(
-            f"'{field}': has the value {others.iloc[0]:g}, but labels are 0 or 1; make them of "
+            f"'{field}': has the value {others.iloc[0]:g}, but labels are 0 or 1; make them from "
             f"ratings, with --threshold=\"{{'{field}': {labels.max():g}}}\""
         )
     if zeros := int((labels == 0).sum()):
@@ -61,11 +61,11 @@ def _warn_of_zeros(config: Config, zeros: str) -> None:
     logger = getLogger("recbole_llm")
     if config["train_neg_sample_args"]["distribution"] != "none":
         logger.warning(
-            f"train_neg_sample_args: training takes all rows for chosen, though {zeros}; set "
+            f"train_neg_sample_args: training takes all rows for positives, though {zeros}; set "
             f"--train_neg_sample_args=None to learn labels"
         )
     if modes := set(config["eval_args"]["mode"].values()) - {"labeled"}:
         logger.warning(
-            f"eval_args: mode {min(modes)} counts all that is held out as chosen, though {zeros}; "
-            f"mode labeled reads labels, and val_interval leaves such interactions out"
+            f"eval_args: mode {min(modes)} takes all held-out rows for positives, though {zeros}; "
+            f"mode labeled reads labels, and val_interval can leave such interactions out"
         )

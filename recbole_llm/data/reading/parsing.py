@@ -19,12 +19,12 @@ _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ":
 _SHOWN = 3  # lines in a message
 _ZIPPED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-LARGEST = float(np.finfo(np.float32).max)  # what models read numbers as
+LARGEST = float(np.finfo(np.float32).max)  # models read numbers as float32
 Array = npt.NDArray[np.generic]
 
 
 def conversion_command(path: Path) -> str:
-    """The command that makes atomic files of a table."""
+    """The command that makes atomic files from a table."""
     return f"recbole-llm convert {path} --output=dataset/{path.parent.name or 'shop'}"
 
 
@@ -36,29 +36,29 @@ def at_lines(numbers: Iterable[int]) -> str:
 
 
 def is_wide(encoding: str) -> bool:
-    """Whether its characters take two or four bytes; ValueError for the name of no encoding."""
+    """Whether the encoding's code units take two or four bytes; ValueError if it is unknown."""
     try:
         return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
     except LookupError as error:
-        raise ValueError(f"encoding: '{encoding}' is unknown; such as utf-8, latin-1") from error
+        raise ValueError(f"encoding: '{encoding}' is unknown; name one, such as utf-8") from error
 
 
 def decode_file(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
-    """The text of a file, lines ended by newlines alone, without a byte order mark.
+    """The text of a file, with newlines as the only line ends and without a byte order mark.
 
     Args:
-        raw: its bytes, or those of some of its lines.
-        first: number of the line that they begin with.
+        raw: the bytes of the file, or of some of its lines.
+        first: number of the first line in `raw`.
 
     Raises:
-        ValueError: a compressed file, or one of another encoding.
+        ValueError: the file is compressed, or has another encoding.
     """
     for magic, kind in _ZIPPED.items():
         if first == 1 and raw.startswith(magic):
             raise ValueError(f"'{path}' is compressed ({kind}); unpack it")
     if not is_wide(encoding) and (first == 1 and raw.startswith(_UTF_16) or b"\0" in raw):
         raise ValueError(
-            f"'{path}' is no {encoding} text (UTF-16, or binary); save it as UTF-8, or set "
+            f"'{path}' is not {encoding} text (UTF-16, or binary); save it as UTF-8, or set "
             f"--encoding=utf-16"
         )
     try:
@@ -72,7 +72,7 @@ def decode_file(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     text = text.removeprefix("\ufeff") if first == 1 else text
     if "\r" not in text:
         return text
-    # Of a file without newlines a carriage return ends a line; elsewhere it is part of a title.
+    # In a file without newlines, carriage returns end lines; in others they are part of values.
     return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
 
 
@@ -80,7 +80,7 @@ def parse_header(path: Path, line: str, separator: str) -> dict[str, str]:
     """``{name: type}`` of a header.
 
     Raises:
-        ValueError: a header that is not of ``name:type`` fields, or a name twice.
+        ValueError: the header does not consist of ``name:type`` fields, or has a name twice.
     """
     parts = line.split(separator)
     other = [s for s in _SEPARATORS if s != separator and s in line]
@@ -91,7 +91,7 @@ def parse_header(path: Path, line: str, separator: str) -> dict[str, str]:
             raise ValueError(f"{found}set --field_separator='{other[0]}'")
         if _typed(line.split()):
             raise ValueError(f"{found}put one tab between columns, in all lines")
-        raise ValueError(f"{found}make a data set of it with: {conversion_command(path)}")
+        raise ValueError(f"{found}make a data set from it with: {conversion_command(path)}")
     if parts[-1] == "" and len(parts) > 1:
         raise ValueError(f"'{path}' line 1 ends with a separator; delete it, in all lines")
     if not _typed(parts):
@@ -129,17 +129,17 @@ def check_quotes(path: Path, line: int, values: Iterable[str], separator: str) -
 
 
 def read_csv_rows(lines: Iterable[str], **form: Any) -> Any:
-    """``csv.reader``, for values of any length: a text may have more than its 128 KiB, and a quote
-    that is left open is told by what it swallowed."""
+    """``csv.reader`` without its limit of 128 KiB per value: a text may be longer, and an open
+    quote is only recognized by all that it swallowed."""
     csv.field_size_limit(2**31 - 1)
     return csv.reader(lines, **form)
 
 
 def parse_numbers(path: Path, field: str, values: Array, lines: Array) -> FloatArray:
-    """Values, object [N], as float64; ``nan`` stays what it is, a missing value.
+    """Values, object [N], as float64; ``nan`` is kept and means a missing value.
 
     Raises:
-        ValueError: a value is not a number, or more than models can hold.
+        ValueError: a value is not a number, or is too large for float32.
     """
     try:
         found: FloatArray = values.astype(np.float64)
@@ -147,14 +147,14 @@ def parse_numbers(path: Path, field: str, values: Array, lines: Array) -> FloatA
         wrong = [i for i, value in enumerate(values) if not _is_number(value)]
         raise ValueError(
             f"'{path}' {at_lines(lines[wrong])}: '{str(values[wrong[0]])[:30]}' in {field}:float "
-            f"is not a number; write numbers, or another type in the header; of dates this makes "
+            f"is not a number; write numbers, or another type in the header; this turns dates into "
             f"Unix seconds: {conversion_command(path)}"
         ) from None
     wrong = np.flatnonzero(np.abs(found) > LARGEST).tolist()
     if wrong:
         raise ValueError(
             f"'{path}' {at_lines(lines[wrong])}: {str(values[wrong[0]])[:30]} in {field}:float is "
-            f"infinite, or no number that models can read; correct it, or delete the row"
+            f"infinite, or too large for models to read; correct it, or delete the row"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""From an ``.inter`` file to a `ColumnFolder`, by DuckDB, which sorts more than memory holds."""
+"""Sorting ``.inter`` files into a `ColumnFolder` by DuckDB, which sorts more than memory holds."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from recbole_llm.data.rows.split import positions
 if TYPE_CHECKING:
     import pyarrow
 
-_WAY_OUT = "free space there, or set data_path to a copy that can be written"
+_WAY_OUT = "free space there, or set data_path to a writable copy"
 _READ = "CREATE TABLE rows (line BIGINT, user VARCHAR, item VARCHAR, time DOUBLE)"
-# As RecBole numbers tokens: in the order in which they first appear.
+# As in RecBole, tokens are numbered in the order in which they first appear.
 _NUMBER = """CREATE TABLE {0}_numbers AS SELECT {0}, row_number() OVER (ORDER BY line) AS number
     FROM (SELECT {0}, min(line) AS line FROM rows GROUP BY {0})"""
 _NAMES = "SELECT {0} FROM {0}_numbers ORDER BY number"
-# As the data set in memory orders them: rows of the same time stay in the order of the file.
+# As in the data set in memory, rows of the same time stay in the order of the file.
 _SORT = """SELECT user_numbers.number, item_numbers.number, time FROM rows
     JOIN user_numbers USING (user) JOIN item_numbers USING (item)
     ORDER BY user_numbers.number, time, line"""
@@ -44,15 +44,15 @@ _SORT = """SELECT user_numbers.number, item_numbers.number, time FROM rows
 def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> ColumnFolder:
     """Write the folder of a file, whole or not at all.
 
-    On the way it takes as much space again beside it. Memory is what is given, and some 0.5 GiB
-    for blocks of rows and the libraries (measured: results/scale.md).
+    While it runs, it takes as much disk space again beside the folder. It takes `memory_mib` of
+    memory, plus some 0.5 GiB for blocks of rows and the libraries (measured: results/scale.md).
 
     Args:
-        folder: takes the place of what is there.
-        memory_mib: for sorting.
+        folder: path of the folder; an existing one is replaced.
+        memory_mib: memory for sorting.
 
     Raises:
-        ValueError: in one line: a malformed file, a package that is missing, too little space.
+        ValueError: the file is malformed, a package is missing, or there is too little space.
     """
     with optional_imports("interactions: disk"):
         import duckdb
@@ -65,14 +65,14 @@ def sort_on_disk(source: InteractionFile, folder: Path, memory_mib: int) -> Colu
         settings: dict[str, Any] = {
             "memory_limit": f"{memory_mib}MiB",
             "temp_directory": str(work),
-            "preserve_insertion_order": False,  # the lines' numbers keep the order
+            "preserve_insertion_order": False,  # line numbers keep the order
         }
         try:
             with duckdb.connect(str(work / "rows.duckdb"), config=settings) as database:
                 _write(database, source, part)
         except duckdb.Error as error:
             raise ValueError(
-                f"'{source.path}' cannot be sorted beside it ({one_line(error)}); free space "
+                f"'{source.path}' cannot be sorted in its folder ({one_line(error)}); free space "
                 f"there, or raise sort_memory_mib"
             ) from error
         shutil.rmtree(work)
@@ -99,7 +99,7 @@ def _write(database: Any, source: InteractionFile, folder: Path) -> None:
 
 
 def _read(database: Any, source: InteractionFile, digest: hashlib._Hash) -> int:
-    """Take all lines in; how many they are."""
+    """Read all lines into the table; return their number."""
     import pyarrow
 
     database.execute(_READ)
@@ -121,7 +121,7 @@ def _batches(database: Any, query: str) -> Iterator[pyarrow.RecordBatch]:
 
 
 def _write_names(database: Any, name: str, folder: Path) -> int:
-    """Number the users or items, and write their names by number; how many, the padding too."""
+    """Number the users or items, and write their names by number; return how many, with padding."""
     database.execute(_NUMBER.format(name))
     texts, lengths = folder / f"{name}_utf8", folder / f"{name}_lengths"
     with texts.open("wb") as text_file, lengths.open("wb") as length_file:
@@ -139,7 +139,7 @@ def _append_names(names: list[str], texts: IO[bytes], lengths: IO[bytes]) -> int
 
 
 def _write_rows(database: Any, count: int, users: int, folder: Path) -> None:
-    before = np.zeros(users, np.int64)  # interactions of each user that are written
+    before = np.zeros(users, np.int64)  # interactions of each user written so far
     with ExitStack() as opened:
         files = {n: opened.enter_context((folder / n).open("wb")) for n in COLUMNS}
         for batch in _batches(database, _SORT):

@@ -1,4 +1,4 @@
-"""Interactions kept once, sorted by user and time, and what a row reads of them.
+"""Interactions stored once, sorted by user and time, and the values that rows read from them.
 
 Legend: N interactions, B rows of a batch, L ``MAX_ITEM_LIST_LENGTH``, S length of a sequence-valued
 field.
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-# The values of a column at rows, positions of targets: int [B] -> [B, *]; a tensor is a column that
-# was set from outside.
+# A function from rows (positions of targets) to a column's values, int [B] -> [B, *]; or a tensor,
+# which is a column that was set from outside.
 Column = Callable[[Tensor], Tensor] | Tensor
 
 
@@ -21,16 +21,16 @@ Column = Callable[[Tensor], Tensor] | Tensor
 class SortedInteractions:
     """All interactions, sorted by user and time; never changed once made."""
 
-    # field -> [N + L, *]; the last L rows are zeros, so that a window of L that starts anywhere
-    # lies inside
+    # field -> [N + L, *]; the last L rows are zeros, so that a window of length L fits wherever it
+    # starts
     columns: Mapping[str, Tensor]
     position: Tensor  # number of earlier interactions of the same user, int32 [N]
     max_length: int  # L
-    # field -> float64 [N, *], of fields that float32 would put in another order
+    # field -> float64 [N, *], for fields that lose precision as float32; they are sorted by these
     exact: Mapping[str, Tensor] = field(default_factory=dict)
 
     def target(self, field: str, rows: Tensor) -> Tensor:
-        """A field's values in the targets: int [B] -> [B, *]."""
+        """A field's values at the targets: int [B] -> [B, *]."""
         return self.columns[field].index_select(0, rows)
 
     def lengths(self, rows: Tensor) -> Tensor:
@@ -57,12 +57,12 @@ def padded_rows(values: Tensor, order: Tensor, padding: int) -> Tensor:
 def windows(
     values: Tensor, starts: Tensor, lengths: Tensor, longest: int, width: int | None
 ) -> Tensor:
-    """Stretches of rows, zero-padded on the right: [N + L, *], int [B], int [B] -> [B, L, *].
+    """Windows of rows, zero-padded on the right: [N + L, *], int [B], int [B] -> [B, L, *].
 
     Args:
-        values: the rows; L of them, whatever they hold, follow each start.
-        starts: first row of each stretch.
-        lengths: of the stretches.
+        values: the rows; at least L rows, of any content, follow each start.
+        starts: first row of each window.
+        lengths: number of rows in each window.
         longest: L.
         width: S as the data set declares it, for sequence-valued fields.
     """
@@ -74,11 +74,11 @@ def windows(
 
 
 def _pad_list_width(out: Tensor, width: int) -> Tensor:
-    """[B, L, S', *] -> [B, L, S, *]: RecBole assigns into a [B, L, S, *] of zeros."""
+    """Pad or cut lists as RecBole's assignment to zeros does: [B, L, S', *] -> [B, L, S, *]."""
     have = out.shape[2]
     if have == width:
         return out
-    if have == 1:  # its assignment broadcasts
+    if have == 1:  # RecBole's assignment broadcasts
         return out.expand(*out.shape[:2], width, *out.shape[3:]).contiguous()
     wide = out.new_zeros((*out.shape[:2], width, *out.shape[3:]))
     wide[:, :, :have] = out[:, :, :width]

@@ -1,8 +1,8 @@
 """A lazy stand-in for RecBole's ``Interaction`` of a sequential data set.
 
-RecBole's data augmentation writes every prefix of every history out: O(N·L) memory for N
-interactions and lists of L. Here the interactions are kept once, sorted by user and time, and a
-row is just the position of its target; its lists are gathered when somebody asks for them.
+RecBole's data augmentation writes out every prefix of every history: O(N·L) memory for N
+interactions and lists of length L. Here the interactions are stored once, sorted by user and time,
+and a row is just the position of its target; its lists are gathered on access.
 
 Legend: R rows.
 """
@@ -23,7 +23,7 @@ from recbole_llm.data.rows.target_ranges import TargetRanges
 
 
 def row_index(index: object) -> Tensor | slice:
-    """Any index that RecBole uses on an ``Interaction``, as something to index a tensor with."""
+    """Convert any index that RecBole uses on an ``Interaction`` to one for tensors."""
     if isinstance(index, slice):
         return index
     rows = index if isinstance(index, Tensor) else torch.from_numpy(np.asarray(index))
@@ -31,7 +31,7 @@ def row_index(index: object) -> Tensor | slice:
 
 
 def take(interaction: Interaction, index: object) -> Interaction:
-    """``interaction[index]`` without RecBole's detour of arrays through a Python list."""
+    """``interaction[index]``, without RecBole's detour through a Python list for arrays."""
     if isinstance(interaction, SequenceInteraction):
         return interaction.batch(index)
     if isinstance(index, (np.ndarray, Tensor)):
@@ -41,13 +41,13 @@ def take(interaction: Interaction, index: object) -> Interaction:
 
 
 def order_key(rows: Interaction, name: str) -> Any:
-    """Values that sort the rows: a column's exact ones, the first number of each pair; [R]."""
+    """Values to sort rows by, [R]: a column's exact values, or the first number of each pair."""
     values = rows.exact(name) if isinstance(rows, SequenceInteraction) else rows[name]
     return (values if values.dim() == 1 else values[..., 0]).numpy()
 
 
 def single_precision(rows: Interaction) -> Interaction:
-    """The rows as models read them: exact times, which are float64 to sort by, as float32."""
+    """The rows as models read them: exact times, float64 for sorting, become float32."""
     for name, column in rows.interaction.items():
         if column.dtype == torch.float64:
             rows.interaction[name] = column.float()
@@ -59,9 +59,9 @@ class SequenceColumns(MutableMapping[str, Tensor]):
 
     Args:
         source: the interactions.
-        rows: positions of the targets in it, int64 [R]; or as `TargetRanges`, of which they are
-            made when somebody asks.
-        columns: what there is of each row.
+        rows: positions of the targets in `source`, int64 [R]; or `TargetRanges`, from which the
+            positions are made on first use.
+        columns: each row's columns, by name.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class SequenceColumns(MutableMapping[str, Tensor]):
 
     @property
     def count(self) -> int:
-        """R."""
+        """Number of rows, R."""
         return len(self.rows) if self._ranges is None else self._ranges.count
 
     def target_ranges(self) -> TargetRanges:
@@ -98,7 +98,7 @@ class SequenceColumns(MutableMapping[str, Tensor]):
             return column
         if name in self.source.columns:
             return column(self.rows)
-        # Who asks for a whole list column (FEARec does, in a loop) pays for it once.
+        # Gather a whole list column once only; FEARec reads one in a loop.
         if name not in self._cache:
             self._cache[name] = column(self.rows)
         return self._cache[name]
@@ -130,7 +130,7 @@ class SequenceColumns(MutableMapping[str, Tensor]):
 
 
 class SequenceInteraction(Interaction):  # type: ignore[misc]
-    """``Interaction`` over lazy columns: RecBole's methods work; rows are chosen without copies.
+    """``Interaction`` over lazy columns: RecBole's methods work; rows are selected without copies.
 
     ``view[index]`` is again a view; ``view.batch(index)`` is a plain ``Interaction``.
     """
@@ -153,9 +153,9 @@ class SequenceInteraction(Interaction):  # type: ignore[misc]
         self.length = self.interaction.count
 
     def exact(self, name: str) -> Tensor:
-        """A column as rows are put in order by it: float64 where its exact values are kept."""
+        """A column's values for sorting rows: float64 if its exact values are kept."""
         exact, rows = self.interaction.source.exact, self.interaction.rows
-        given = isinstance(self.interaction.columns[name], Tensor)  # from outside
+        given = isinstance(self.interaction.columns[name], Tensor)  # set from outside
         return self.interaction[name] if given or name not in exact else exact[name][rows]
 
     def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:

@@ -19,13 +19,13 @@ def data_line(dataset: Dataset) -> str:
 def count_rows(dataset: Dataset) -> dict[str, int]:
     """Users, items and interactions of a loaded data set."""
     users, items, inter = _count_users(dataset), dataset.item_num - 1, dataset.inter_feat
-    if isinstance(inter, SequenceInteraction):  # it has a row a target
+    if isinstance(inter, SequenceInteraction):  # it has one row per target
         interactions = len(inter.interaction.source.position)
     else:
         interactions = len(inter)
         histories = getattr(dataset, "item_list_length_field", None)  # RecBole's, such as DIEN's
         if histories in inter and not dataset.config["benchmark_filename"]:
-            interactions += len(torch.unique(inter[dataset.uid_field]))  # first ones are no rows
+            interactions += len(torch.unique(inter[dataset.uid_field]))  # first ones have no row
     return {"users": users, "items": int(items), "interactions": interactions}
 
 

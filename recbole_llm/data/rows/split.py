@@ -35,17 +35,17 @@ def user_time_order(users: IntArray, times: Any) -> IntArray:
 
 
 def _ordered_bits(keys: Any) -> Any | None:
-    """Unsigned integers in the order of the keys, None where that is not done."""
+    """Nonnegative integers that sort like the keys; None for keys that are not supported."""
     if keys.dtype == np.float32:
-        # IEEE 754 numbers sort as their bits, if the negative ones are turned over.
+        # IEEE 754 numbers sort like their bits, if those of negative numbers are inverted.
         if np.isnan(keys).any():
             return None
         bits = (keys + np.float32(0)).view(np.uint32)  # + 0 makes -0 the same as 0
         return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     if keys.dtype == np.float64:
-        with np.errstate(invalid="ignore"):  # NaN and what no int64 holds
+        with np.errstate(invalid="ignore"):  # NaN, and numbers beyond int64
             whole = keys.astype(np.int64)
-        keys = whole if np.array_equal(whole, keys) else keys  # Unix seconds, as a rule
+        keys = whole if np.array_equal(whole, keys) else keys  # usually Unix seconds
     if np.issubdtype(keys.dtype, np.integer) and keys.min(initial=0) >= 0:
         return keys
     return None
@@ -55,7 +55,7 @@ def _ordered_bits(keys: Any) -> Any | None:
 class Groups:
     """Rows with the same key, groups in order of first appearance, rows in their own order."""
 
-    rows: IntArray  # of all groups one after another, int [R]
+    rows: IntArray  # rows of all groups, one group after another, int [R]
     sizes: IntArray  # rows of each group, int [G]
 
     @classmethod
@@ -74,22 +74,22 @@ class Groups:
         return np.add.reduceat(values[self.rows], self.starts, dtype=np.int64)
 
     def cut(self, ends: Sequence[IntArray]) -> list[IntArray]:
-        """Cut every group into parts, and put the groups' parts together.
+        """Cut every group into parts; return the rows of each part, over all groups.
 
         Args:
             ends: for each part, where it ends in each group, int [G]; a part begins where the
-                one before ends.
+                previous one ends.
         """
         bounds = pairwise([np.zeros_like(self.sizes), *ends])
         return [self.rows[ranges(self.starts + a, b - a)] for a, b in bounds]
 
 
 def positions(users: IntArray, before: IntArray) -> IntArray:
-    """Number of earlier interactions of the same user, int64 [N], of sorted rows.
+    """Number of earlier interactions of the same user, int64 [N], for each of some sorted rows.
 
     Args:
-        users: int [N], equal ones side by side.
-        before: interactions of each user in earlier rows, int [n_users]; takes these in.
+        users: user of each row, int [N], with the rows of a user next to each other.
+        before: number of each user's earlier rows, int [n_users]; these rows are added to it.
     """
     starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]][: len(users)])
     sizes = np.diff(np.r_[starts, len(users)])
@@ -101,6 +101,6 @@ def positions(users: IntArray, before: IntArray) -> IntArray:
 
 
 def ranges(starts: IntArray, sizes: IntArray) -> IntArray:
-    """The ranges start…start+size-1 one after another."""
+    """The ranges start…start+size-1, concatenated."""
     offsets = np.cumsum(sizes) - sizes
     return np.repeat(starts - offsets, sizes) + np.arange(sizes.sum())

@@ -1,4 +1,4 @@
-"""Targets as ranges of histories: memory for users in place of interactions."""
+"""Targets as ranges of histories, which take memory per user instead of per interaction."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from recbole_llm.data.rows.split import ranges
 
 @dataclass(frozen=True)
 class TargetRanges:
-    """Ranges of targets that follow one another in a history, in order of position."""
+    """Ranges of consecutive targets in a history, in order of position."""
 
     begin: IntArray  # position of the first interaction of each range's history, int64 [G]
-    low: IntArray  # position of its first target, int64 [G]
-    high: IntArray  # position of its last target, int64 [G]; begin <= low <= high
-    order: IntArray | None = None  # in which rows have the ranges, int64 [G]; None: by position
+    low: IntArray  # position of each range's first target, int64 [G]
+    high: IntArray  # position of each range's last target, int64 [G]; begin <= low <= high
+    order: IntArray | None = None  # of the ranges among the rows, int64 [G]; None: by position
 
     @classmethod
     def of(cls, rows: IntArray, position: IntArray) -> TargetRanges:
-        """The ranges of some targets, int64 [R] in any order.
+        """The ranges of some targets.
 
         Args:
-            rows: positions of the targets among all interactions.
+            rows: positions of the targets among all interactions, int64 [R] in any order.
             position: number of earlier interactions of the same user, int32 [N].
         """
         targets = np.sort(rows)
@@ -45,7 +45,7 @@ class TargetRanges:
 
     @property
     def count(self) -> int:
-        """All targets."""
+        """Number of all targets."""
         return int(self.sizes.sum())
 
     def rows(self) -> Tensor:
@@ -56,17 +56,17 @@ class TargetRanges:
         return torch.from_numpy(ranges(low, sizes))
 
     def parts(self, size: int) -> Iterator[TargetRanges]:
-        """Some ranges at a time, in order of position; one empty part if there are none."""
+        """Yield `size` ranges at a time, in order of position; one empty part if there are none."""
         for start in range(0, max(len(self.low), 1), size):
             of = slice(start, start + size)
             yield TargetRanges(self.begin[of], self.low[of], self.high[of])
 
     def cut(self, ends: Sequence[IntArray]) -> list[TargetRanges]:
-        """Cut every range into parts, and put the ranges' parts together.
+        """Cut every range into parts; return the ranges of each part.
 
         Args:
             ends: for each part, how many targets of each range are before its end, int [G]; a
-                part begins where the one before ends.
+                part begins where the previous one ends.
         """
         return [self._between(*part) for part in pairwise([np.zeros_like(self.low), *ends])]
 

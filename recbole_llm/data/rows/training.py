@@ -1,4 +1,4 @@
-"""The training interactions themselves, from any train split: RecBole's or ours."""
+"""The training interactions themselves, from any train split: RecBole's or this package's."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from recbole_llm.core.arrays import IntArray
 from recbole_llm.data.rows.interaction import SequenceInteraction, order_key
 from recbole_llm.data.rows.split import ranges, stable_order, user_time_order
 
-_USERS = 2**16  # whose interactions are read from disk at a time
+_USERS = 2**16  # users whose interactions are read from disk at a time
 
 
 def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
     """Every training interaction once, in user-time order.
 
-    RecBole's sequential train split has one row a *target*, so a user's first interaction is
-    in the item lists only. It is put back here, taken from the shortest list of each user.
+    RecBole's sequential train split has one row per *target*, so a user's first interaction is
+    only in the item lists. It is put back here, taken from the shortest list of each user.
     An interaction of a user without any training row is not a training interaction.
 
     Args:
@@ -55,21 +55,21 @@ def _user_item_columns(dataset: Dataset) -> tuple[IntArray, IntArray]:
 
 
 def _has_lists(dataset: Dataset) -> bool:
-    """Whether rows have item lists, which hold interactions that are no rows."""
+    """Whether rows have item lists, which hold interactions without a row of their own."""
     field = getattr(dataset, f"{dataset.iid_field}_list_field", None)
     return field is not None and field in dataset.inter_feat
 
 
 def training_histories(dataset: Dataset) -> Iterator[tuple[int, IntArray]]:
-    """Each user with training interactions, and the items of these in order of time."""
+    """Each user with training interactions, and the user's items in order of time."""
     users, items = training_interactions(dataset)
     ids, starts = np.unique(users, return_index=True)
     return zip(ids.tolist(), np.split(items, starts[1:]))
 
 
 def training_parts(dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
-    """Every training interaction once, as (users, items) of `training_interactions`, in any order;
-    of sequences some users at a time."""
+    """Yield every training interaction once, as parts of (users, items) in any order; a
+    `SequenceInteraction` is read some users at a time."""
     inter = dataset.inter_feat
     if isinstance(inter, SequenceInteraction):  # histories up to the last targets
         columns = inter.interaction.source.columns
@@ -84,7 +84,7 @@ def training_parts(dataset: Dataset) -> Iterator[tuple[IntArray, IntArray]]:
 
 
 def training_digest(dataset: Dataset) -> str:
-    """16 hex digits of the training interactions, in whatever order they are."""
+    """Digest of the training interactions in 16 hex digits, whatever their order."""
     total = 0
     for users, items in training_parts(dataset):
         mixed = (users * dataset.item_num + items).astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Items of each user: one sorted array in the place of RecBole's sets and tensors."""
+"""Items of each user: one sorted array in place of RecBole's sets and tensors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class UserItems:
 
     Args:
         keys: sorted unique ``user · n_items + item``.
-        user_num: number of users, the padding one included.
-        item_num: n_items, the padding one included.
+        user_num: number of users, the padding included.
+        item_num: n_items, the padding included.
     """
 
     def __init__(self, keys: IntArray, user_num: int, item_num: int) -> None:
@@ -43,7 +43,7 @@ class UserItems:
         return self.keys[place] == wanted
 
     def pairs(self, users: IntArray) -> tuple[Tensor, Tensor]:
-        """Row (position in users) and item of every item of these users, int [P] each."""
+        """Row (position in `users`) and id of every item of these users, int [P] each."""
         starts = self.starts[users]
         sizes = self.starts[users + 1] - starts
         rows = np.repeat(np.arange(len(users)), sizes)

@@ -16,12 +16,12 @@ from recbole_llm.data.rows.interaction import SequenceColumns
 from recbole_llm.data.rows.split import ranges
 from recbole_llm.data.rows.target_ranges import TargetRanges
 
-_AT_ONCE = 2**18  # runs whose windows are laid at once: few arrays of all windows exist at a time
+_AT_ONCE = 2**18  # runs of targets to cut at once, which keeps temporary arrays small
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of histories; positions are those of the sorted interactions."""
+    """Windows of histories, as positions in the sorted interactions."""
 
     start: Tensor  # first input of each window, int64 [W]
     end: Tensor  # last target, one past the last input, int64 [W]
@@ -44,15 +44,15 @@ def default_stride(max_length: int) -> int:
 def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
     """Cover the targets of a train split with windows, each target supervised in exactly one.
 
-    They come in order of user and time, and are laid from the latest target backwards. A window
+    Windows come in order of user and time, and are laid from the latest target backwards. A window
     that does not reach the start of the history has L inputs and supervises its last S targets (S
-    is `stride`), which thus see L-S+1…L items; the one that does reach it supervises all that is
-    left, each target seeing its full history. So with S = L//4 + 1 every target has at least 3L/4
-    items of context where the history has them, 7L/8 on average in long histories, at 4 computed
-    positions a target; S = 1 gives every target RecBole's context, at L positions a target. S =
-    L//2 + 1, at 2 positions, ranked worse on ml-100k (results/quality.md). Laid from the end, the
-    short window is the oldest, which cuts cost (laid from the start there is a full window more),
-    and the latest targets, those closest to what is evaluated, never are in a short one.
+    is `stride`), which thus see L-S+1…L items. The window that reaches the start supervises all
+    remaining targets, each of which sees its full history. So with S = L//4 + 1 every target has
+    at least 3L/4 items of context if the history has them, 7L/8 on average in long histories, at 4
+    computed positions per target. S = 1 gives every target RecBole's context, at L positions per
+    target. S = L//2 + 1, at 2 positions, ranked worse on ml-100k (results/quality.md). The short
+    window is the oldest one: this costs less than laying windows from the start, which makes one
+    more full window, and keeps the latest targets, closest to those evaluated, in full windows.
     """
     length = columns.source.max_length
     parts = [
@@ -64,8 +64,8 @@ def cut_windows(columns: SequenceColumns, stride: int) -> Windows:
 
 def _lay_windows(targets: TargetRanges, length: int, stride: int) -> tuple[Tensor, Tensor, Tensor]:
     """The windows' starts, ends and first targets, int64 [W] each."""
-    # Window j of a run, from its end, has its last target at high - j·S. The first `inner` windows
-    # have L inputs each; one more, if targets are left, reaches back to the start of the history.
+    # Window j of a run, counted from its end, has its last target at high - j·S. The first `inner`
+    # windows have L inputs each; if targets are left, one more reaches the start of the history.
     by_history = np.maximum(-(-(targets.high - targets.begin - length) // stride), 0)
     by_targets = (targets.high - targets.low) // stride + 1
     inner = np.minimum(by_history, by_targets)
@@ -82,14 +82,14 @@ def _lay_windows(targets: TargetRanges, length: int, stride: int) -> tuple[Tenso
 class WindowBatches:
     """Batches of windows with about equal numbers of targets, drawn from all users alike.
 
-    A batch is padded to its longest window. Batches of windows of like length would pad less,
-    which saves an eighth of an epoch (the backbones pack what they can), but a step then follows
-    one kind of user: on prime-pantry validation was worse with each of three seeds
+    A batch is padded to its longest window. Batches of windows of similar length would pad less
+    and save an eighth of an epoch's time (the backbones pack what they can). But each step would
+    follow one kind of user: on prime-pantry validation was worse with each of three seeds
     (results/performance.md).
 
     Args:
-        batch_targets: targets a batch, T/batches on average; a window is never cut.
-        shuffle: whether the order is random; else windows keep theirs.
+        batch_targets: targets per batch, on average; a window is never cut.
+        shuffle: whether the order is random; otherwise windows keep theirs.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class WindowBatches:
         self.targets = windows.targets
         self.shuffle, self.generator = shuffle, generator
         self.total = int(self.targets.sum())
-        # No more batches than leave each at least one window.
+        # Not so many batches that one could be left without a window.
         most = self.total // int(self.targets.max())
         self.count = min(-(-self.total // batch_targets), most)
 
@@ -115,7 +115,7 @@ class WindowBatches:
         if self.shuffle:
             order = torch.randperm(size, generator=self.generator)
         targets = self.targets[order]
-        # A window goes to the batch, an equal part of the targets, that its middle falls into.
+        # Batches are equal parts of the targets; a window goes to the one that its middle is in.
         middle = 2 * targets.cumsum(0) - targets  # in half targets
         sizes = torch.bincount(middle * self.count // (2 * self.total), minlength=self.count)
         yield from torch.split(order, sizes.tolist())
