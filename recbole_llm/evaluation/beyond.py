@@ -1,4 +1,4 @@
-"""Metrics of recommended lists beyond accuracy, beside RecBole's ItemCoverage, AveragePopularity,
+"""Beyond-accuracy metrics of recommended lists, besides RecBole's ItemCoverage, AveragePopularity,
 GiniIndex, ShannonEntropy and TailPercentage. Legend: R rows, k length of the lists."""
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from recbole_llm.core.metrics import is_read_by
 from recbole_llm.features.attach import model_reads
 from recbole_llm.features.settings import ItemSettings
 
-COUNTS, VECTORS = "data.training_counts", "data.item_vectors"  # what the collector takes for them
-_ROWS = 256  # worked on at once
+COUNTS, VECTORS = "data.training_counts", "data.item_vectors"  # inputs that the collector adds
+_ROWS = 256  # computed at once
 
 
 def run_reads(config: Config) -> tuple[str, ...]:
-    """Names of the features that a run reads: its model's, and items' vectors for a metric."""
+    """Names of the features that a run reads: its model's, and item vectors for metrics."""
     names = model_reads(config)
     if vector_metrics(config):
         names = (*names, ItemSettings.of(config).item_feature)
@@ -29,12 +29,12 @@ def run_reads(config: Config) -> tuple[str, ...]:
 
 
 def vector_metrics(config: Config) -> list[str]:
-    """The metrics of a run that read the items' vectors."""
+    """The metrics of a run that read item vectors."""
     return [name for name in RecBoleEvaluation.of(config).metrics if is_read_by([name], VECTORS)]
 
 
 class _ListMetric(TopkMetric):  # type: ignore[misc]
-    """Base: a value of each row at each length, [R, k], averaged over rows."""
+    """Base of metrics with a value for each row and list length, [R, k], averaged over rows."""
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
         """``{"novelty@10": …}``."""
@@ -46,13 +46,13 @@ class _ListMetric(TopkMetric):  # type: ignore[misc]
 
 
 def _compute_by_rows(values: Callable[[slice], Any], count: int) -> Any:
-    """Values of all rows [R, k], some rows at a time, so that memory does not grow with them."""
+    """Compute values of all rows, [R, k], some rows at a time, to keep temporary arrays small."""
     return np.concatenate([values(slice(i, i + _ROWS)) for i in range(0, count, _ROWS)])
 
 
 class Novelty(_ListMetric):
-    """Mean self-information of the items, log2(training interactions / the item's), in bits (Zhou
-    et al., PNAS 2010); an item without any counts as one with one."""
+    """Mean self-information of the items in bits, log2(all training interactions / the item's)
+    (Zhou et al., PNAS 2010). An item without training interactions counts as having one."""
 
     metric_need = ["rec.items", COUNTS]
 
@@ -65,8 +65,8 @@ class Novelty(_ListMetric):
 
 
 class Serendipity(_ListMetric):
-    """Share of the list that is right and not obvious: not among the k items with the most training
-    interactions (Ge et al., RecSys 2010)."""
+    """Share of the list that is relevant and not obvious, that is, not among the k items with the
+    most training interactions (Ge et al., RecSys 2010)."""
 
     metric_need = ["rec.items", "rec.topk", COUNTS]
 
@@ -79,7 +79,7 @@ class Serendipity(_ListMetric):
         rank[np.argsort(-counts[1:], kind="stable") + 1] = np.arange(len(counts) - 1)
         rank[0] = len(counts)
         lengths = np.arange(1, items.shape[1] + 1)
-        within = np.tri(len(lengths), dtype=bool).T  # a place counts in lists that reach it
+        within = np.tri(len(lengths), dtype=bool).T  # a place counts in lists long enough
 
         def right_shares(part: slice) -> Any:
             right = hits[part, :, None] & (rank[items[part], None] >= lengths)  # [r, place, length]
@@ -89,8 +89,8 @@ class Serendipity(_ListMetric):
 
 
 class Diversity(_ListMetric):
-    """One minus the mean cosine of two items of the list, of the vectors that `item_feature` names
-    (Ziegler et al., WWW 2005); a list of one item has none."""
+    """One minus the mean cosine of all pairs of items in the list, by the vectors of
+    `item_feature` (Ziegler et al., WWW 2005); 0 for a list of one item."""
 
     metric_need = ["rec.items", VECTORS]
 

@@ -1,4 +1,4 @@
-"""The base of both collectors: RecBole's, whose columns grow by batches, with groups."""
+"""The base of both collectors: RecBole's collector with groups, which joins batches only once."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from recbole_llm.evaluation.groups import GROUPS, Group, make_groups
 class BatchCollector(Collector):  # type: ignore[misc]
     """Keeps each batch's rows, and joins them once at the end.
 
-    RecBole joins them at every batch, which copies all rows before it each time: of a million
-    users in batches of 64 that is hundreds of gigabytes.
+    RecBole joins them at every batch and copies all earlier rows each time: for a million users in
+    batches of 64, these copies amount to hundreds of gigabytes.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.wants_users = config["user_metrics"] is not None
         self.by_group = self.wants_users or bool(config["eval_groups"])
-        self.groups: list[Group] | None = None  # made of the training data
+        self.groups: list[Group] | None = None  # made from the training data
         self._batches: dict[str, list[Tensor]] = defaultdict(list)
 
     def data_collect(self, train_data: AbstractDataLoader) -> None:
-        """Take what the metrics need from the training data, and make the groups."""
+        """Store what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
         if self.by_group:
             self.groups = make_groups(self.config, train_data.dataset)
 
     def check_groups(self) -> None:
-        """Refuse to evaluate groups that nobody made."""
+        """Refuse to evaluate by group before the groups are made."""
         if self.by_group and self.groups is None:
             raise ValueError(
                 "eval_groups: groups are made from training interactions; call "
@@ -53,15 +53,15 @@ class BatchCollector(Collector):  # type: ignore[misc]
             self.by_group = before
 
     def begin(self, eval_data: AbstractDataLoader) -> None:
-        """Forget the batches of an evaluation that was stopped."""
+        """Drop the batches of an earlier evaluation that was interrupted."""
         self._batches.clear()
 
     def keep(self, key: str, rows: Tensor) -> None:
-        """Take a batch's part [B, …] of a column."""
+        """Store a batch's part [B, …] of a column."""
         self._batches[key].append(rows.detach())
 
     def get_data_struct(self) -> DataStruct:
-        """Give what was collected, on the CPU; the next evaluation starts anew."""
+        """Return what was collected, on the CPU, and start anew for the next evaluation."""
         # RecBole 1.2.1 calls .cpu() on counts too, which are plain numbers: ItemCoverage,
         # AveragePopularity, GiniIndex and TailPercentage crash there.
         collected = DataStruct()

@@ -1,9 +1,8 @@
 """Top-k metrics by group of users and items: head and tail, cold and warm.
 
-Groups are made from training interactions alone. A group of users is evaluated over their rows.
-In a group of items only positives of the group count: a row's other positives are as if they
-were not there, rows without a positive of the group are left out, and the lists stay the lists
-over the whole catalogue.
+Groups are made from training interactions only. A group of users is evaluated over their rows.
+For a group of items only positives of the group count: a row's other positives are ignored, rows
+without a positive of the group are left out, and the lists still rank the whole catalogue.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from recbole_llm.evaluation.groups import GROUPS, Group
 
 
 class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
-    """RecBole's `Evaluator`, over the rows of all processes, computed in the first and known to
-    all. It adds the groups' results and logs them as a table, and keeps the users' values of the
-    last test as ``by_user``, in the first process, where ``user_metrics`` asks for them."""
+    """RecBole's `Evaluator` over the rows of all processes; the first computes the results, and all
+    get them. It adds the groups' results and logs them as a table. If ``user_metrics`` is set, the
+    first process keeps the users' values of the last test as ``by_user``."""
 
     by_user: ByUser | None = None
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
-        """Results of what the processes collected, each from its rows: of all, then by group."""
+        """Results over the rows that all processes collected: in total, then by group."""
         everyone = distributed.gather_to_main(row_columns(dataobject))
         result: OrderedDict[str, float] = OrderedDict()
         if everyone is not None:
@@ -66,7 +65,7 @@ class EvaluatorByGroup(Evaluator):  # type: ignore[misc]
 
 
 def _check_result(metric: object, found: object) -> Mapping[str, float]:
-    """Refuse what a metric returned, naming its plugin, where that is no {name: number}."""
+    """What a metric returned; ValueError with its plugin's name if that is no {name: number}."""
     if isinstance(found, Mapping) and all(isinstance(value, Real) for value in found.values()):
         return found
     name = type(metric).__name__
@@ -83,8 +82,8 @@ class GroupEvaluator(EvaluatorByGroup):
 
     Keys are ``ndcg@10 (tail items)``, and ``users (tail items)`` and ``items (tail items)`` for
     the numbers of distinct users and positive items evaluated. Metrics that are not computed
-    from hits in ranked lists (GAUC, ItemCoverage, …) have no group results, nor have groups
-    without rows.
+    from hits in ranked lists (GAUC, ItemCoverage, …) have no group results, and groups without
+    rows have no metrics.
     """
 
     def _evaluate_group(self, group: Group, collected: DataStruct) -> dict[str, float]:
@@ -103,7 +102,7 @@ class GroupEvaluator(EvaluatorByGroup):
 
 
 def row_columns(collected: DataStruct) -> dict[str, torch.Tensor]:
-    """The columns with a row for each that was evaluated; the others are of the training data."""
+    """The columns with a row for each evaluated row; other entries describe the training data."""
     return {k: v for k, v in collected._data_dict.items() if isinstance(v, torch.Tensor)}
 
 
@@ -111,13 +110,13 @@ def _join_processes(own: DataStruct, everyone: list[dict[str, torch.Tensor]]) ->
     whole = DataStruct()
     whole._data_dict.update(own._data_dict)
     for key in dict.fromkeys(key for part in everyone for key in part):
-        # A process that had no rows has no such key.
+        # A process without rows lacks the key.
         whole.set(key, torch.cat([part[key] for part in everyone if key in part]))
     return whole
 
 
 def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]:
-    """Log the groups' results as a table, and name them: ``ndcg@10 (tail items)``."""
+    """Log the groups' results as a table; return them as ``ndcg@10 (tail items)``, …."""
     if not results:
         return {}
     by_name = {group.name: own for group, own in results.items()}
@@ -131,7 +130,7 @@ def _format_cell(value: float | str) -> str:
 
 
 def format_table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> str:
-    """The groups' results as lines of text: size of the group, what was evaluated, metrics."""
+    """The groups' results as lines of text: size of the group, numbers evaluated, metrics."""
     columns = list(dict.fromkeys(key for own in results.values() for key in own))
     lines = [["group", "size", *columns]]
     for name, own in results.items():

@@ -21,10 +21,10 @@ GROUPS = "group.groups"
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Some of the users or of the items."""
+    """A group of users or of items."""
 
     name: str  # such as ``tail items``
-    of_items: bool  # not of users
+    of_items: bool  # False: of users
     members: Tensor  # bool [n_items] or [n_users]; never the padding
 
     @property
@@ -47,7 +47,7 @@ class Group:
 
 
 def choose_head(counts: IntArray, share: float) -> BoolArray:
-    """The ids with the highest counts, bool [n]: `share` of them, ties by id; never id 0."""
+    """Whether ids are in the `share` with the highest counts, bool [n]; ties by id; id 0 is not."""
     ids = np.argsort(-counts[1:], kind="stable") + 1
     members = np.zeros(len(counts), dtype=bool)
     members[ids[: max(1, round(share * len(ids)))]] = True

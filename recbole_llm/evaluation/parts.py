@@ -12,7 +12,7 @@ from recbole_llm.evaluation.ranking import RankingCollector
 
 
 def evaluation_parts(config: Config) -> tuple[Collector, EvaluatorByGroup]:
-    """The parts for labels or for rankings."""
+    """The collector and the evaluator for labels or for rankings, as ``eval_type`` says."""
     if config["eval_type"] == EvaluatorType.VALUE:
         return PointwiseCollector(config), PointwiseEvaluator(config)
     return RankingCollector(config), GroupEvaluator(config)

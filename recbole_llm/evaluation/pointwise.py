@@ -2,7 +2,7 @@
 
 Rows are labeled interactions, or interactions and sampled negatives (uniN, popN). A group of
 users or of items is evaluated over its own rows, positives and negatives alike: AUC of the tail
-items says how well their rows are told apart from each other.
+items measures how well the positives among their rows are separated from the negatives.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PointwiseCollector(BatchCollector):
             self.keep(key, column.view(-1))
 
     def eval_collect(self, eval_pred: Tensor, data_label: Tensor) -> None:
-        """Collect all rows of a decision tree, which names neither users nor items."""
+        """Collect all rows of a decision tree model, which gives neither users nor items."""
         asked = self.config["eval_groups"] or self.config["user_metrics"]
         if asked or "gauc" in self.register.metrics:
             raise ValueError(
@@ -55,9 +55,9 @@ class PointwiseCollector(BatchCollector):
             self.keep(key, torch.as_tensor(column).view(-1))
 
     def get_data_struct(self) -> DataStruct:
-        """Give what was collected; no score may be NaN, which RecBole's AUC would rank first."""
+        """Return what was collected; ValueError for NaN scores, which RecBole's AUC ranks first."""
         collected = super().get_data_struct()
-        if "rec.score" not in collected:  # of a process without a batch
+        if "rec.score" not in collected:  # a process without a batch
             return collected
         scores = collected.get("rec.score")
         if count := int(scores.isnan().sum()):
@@ -69,17 +69,17 @@ class PointwiseCollector(BatchCollector):
 
 
 class PointwiseEvaluator(EvaluatorByGroup):
-    """Evaluator of metrics of values, with GAUC.
+    """Evaluator of metrics of single predictions, with GAUC.
 
     Keys of groups are ``auc (tail items)``, and ``rows (…)``, ``users (…)`` and ``items (…)`` for
-    the numbers of rows, distinct users and distinct items. A group without rows, or of one class
-    only, lacks the metrics that it has no value of.
+    the numbers of rows, distinct users and distinct items. A group without rows, or with one class
+    only, lacks the metrics that are then undefined.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         if "gauc" in self.metric_class:
-            self.metric_class["gauc"] = GAUC(config)  # RecBole's of that name ranks lists
+            self.metric_class["gauc"] = GAUC(config)  # RecBole's GAUC is for ranked lists
 
     def _evaluate_group(self, group: Group, collected: DataStruct) -> dict[str, float]:
         chosen = group.members[collected.get(ITEMS if group.of_items else USERS)]
@@ -102,10 +102,10 @@ class PointwiseEvaluator(EvaluatorByGroup):
 
 
 class GAUC(LossMetric):  # type: ignore[misc]
-    """AUC within each user, averaged over users by their rows (Zhu et al., KDD 2017; DIN).
+    """AUC of each user, averaged with users weighted by their rows (Zhu et al., KDD 2017; DIN).
 
-    Users with one class only have no AUC and are left out. RecBole's metric of the same name is of
-    rankings and cannot stand beside AUC; it weighs users by their positives.
+    Users with one class only have no AUC and are left out. RecBole's metric of the same name is for
+    rankings and cannot be combined with AUC; it weights users by their positives.
     """
 
     metric_need = [*LossMetric.metric_need, USERS]
@@ -134,7 +134,7 @@ def compute_gauc(users: IntArray, scores: Any, labels: Any) -> float:
 
 
 def _has_value(metric: str, rows: DataStruct) -> bool:
-    """Whether there are rows; for AUC of both classes, for GAUC of both classes of one user."""
+    """Whether there are rows, for AUC with both classes, for GAUC with both classes of one user."""
     users, positive = rows.get(USERS), rows.get("data.label") == 1  # [R, 1] each
     if metric == "auc":
         return bool(positive.any() and not positive.all())

@@ -16,7 +16,7 @@ from torch import Tensor
 from recbole_llm.evaluation.ties import put_nan_last
 
 CHUNK = 2**22  # elements of the largest temporary
-FEW = 4  # positives a row up to which counting for all is cheaper than a top-k first
+FEW = 4  # positives per row, up to which counting for all is cheaper than a top-k first
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Positives:
 
     @classmethod
     def of(cls, shape: torch.Size, rows: Tensor, items: Tensor) -> Positives:
-        """Sort positives, given in any order, some perhaps twice.
+        """Sort positives, and drop duplicates.
 
         Args:
             shape: B and n.
-            rows, items: of the positives.
+            rows, items: row and item of each positive, in any order.
         """
         n_rows, n_items = shape
         keys = torch.unique(rows * n_items + items)
@@ -42,13 +42,13 @@ class Positives:
         return cls(n_items, rows, items, torch.bincount(rows, minlength=n_rows))
 
     def rank(self, scores: Tensor, k: int | None) -> RankedPositives:
-        """Find the places of all positives, or of those within the first k at least."""
+        """Find the places of all positives; given k, at least of those within the first k."""
         own = scores[self.rows, self.items]  # [P]
         above, same = torch.full_like(self.rows, self.n_items), torch.ones_like(self.rows)
         chosen = torch.arange(len(self.rows), device=scores.device)
         if k is not None and len(self.rows) > FEW * len(scores):
             first = torch.topk(scores, k, dim=-1).values
-            if first.isnan().any():  # topk puts it first, a rank last
+            if first.isnan().any():  # topk puts NaN first, ranks put it last
                 first = torch.topk(put_nan_last(scores), k, dim=-1).values
             chosen = (own >= first[:, -1][self.rows]).nonzero().view(-1)
         for part in split_rows(chosen, scores.shape[1]):
@@ -60,7 +60,7 @@ class Positives:
     def _count(
         self, compare: Callable[..., Tensor], scores: Tensor, own: Tensor, which: Tensor
     ) -> Tensor:
-        """How many of a row's items compare so with its positive, for some positives."""
+        """Number of items in the row that `compare` true with its positive, for some positives."""
         if not len(which):
             return which
         return count_per_row(compare, _select_rows(scores, self.rows[which]), own[which])
@@ -75,8 +75,8 @@ class Positives:
         """Which of each row's first k places hold positives.
 
         Args:
-            rows: the rows that are read off their list, int64 [T]: all, or of `RankedPositives`
-                the `tied` ones at least.
+            rows: the rows whose hits are read off `lists`, int64 [T]: all, or for `RankedPositives`
+                at least the `tied` ones.
             lists: the items of these rows' first k places, int64 [T, k].
 
         Returns:
@@ -96,9 +96,9 @@ class Positives:
 class RankedPositives(Positives):
     """Positives and their places."""
 
-    # items of the row with a higher score, int64 [P]; n of a positive that was not counted
+    # number of items in the row with a higher score, int64 [P]; n if they were not counted
     above: Tensor
-    # items of the row with the same score, itself included, int64 [P]; 1 beyond the first k
+    # number of items in the row with the same score, itself included, int64 [P]; 1 beyond place k
     same: Tensor
 
     def select(self, mask: Tensor) -> Self:
@@ -117,8 +117,8 @@ class RankedPositives(Positives):
 def mean_ranks(scores: Tensor, positives: RankedPositives) -> Tensor:
     """RecBole's ``rec.meanrank``, float32 [B, 3].
 
-    Sum of the average ranks of a row's positives, number of items above the row's lowest score
-    (that of masked items), number of positives.
+    The columns are the sum of the average ranks of a row's positives, the number of items above the
+    row's lowest score (that of masked items), and the number of positives.
     """
     sums = torch.zeros(len(scores), dtype=torch.float64, device=scores.device)
     sums.index_add_(0, positives.rows, positives.above + (positives.same.double() + 1) / 2)
@@ -128,19 +128,19 @@ def mean_ranks(scores: Tensor, positives: RankedPositives) -> Tensor:
 
 
 def split_rows(rows: Tensor, width: int) -> tuple[Tensor, ...]:
-    """Parts of rows whose blocks of [part, width] elements stay small."""
+    """Split rows into parts, so that blocks of [part, width] have at most some `CHUNK` elements."""
     return torch.split(rows, max(CHUNK // width, 1))
 
 
 def count_per_row(compare: Callable[..., Tensor], block: Tensor, values: Tensor) -> Tensor:
-    """How many of each row of [B, n] compare so with its value of [B]; int64 [B]."""
+    """Number of elements in each row of [B, n] that `compare` true with its value, int64 [B]."""
     # Summing float32 is three times as fast as summing bool, and exact below 2^24 items.
     ones = torch.empty_like(block, dtype=torch.float32)
     return compare(block, values[:, None], out=ones).sum(1).long()
 
 
 def _select_rows(scores: Tensor, rows: Tensor) -> Tensor:
-    """scores[rows], without a copy where the rows follow each other."""
+    """scores[rows], without a copy if the rows are consecutive."""
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows) and bool((rows.diff() == 1).all()):
         return scores[first : last + 1]

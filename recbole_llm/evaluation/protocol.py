@@ -22,17 +22,17 @@ def describe_protocol(config: Config, dataset: Dataset) -> str:
 
 
 def has_validation(config: Config) -> bool:
-    """Whether a run validates, so that one epoch is the best."""
+    """Whether a run validates, and so has a best epoch."""
     split = RecBoleEvaluation.of(config).eval_args.split
     lacks = split is not None and "validation" in split.lacks()
     return config["eval_step"] > 0 and (bool(config["benchmark_filename"]) or not lacks)
 
 
 def describe_repeats(config: Config, dataset: Dataset) -> str:
-    """How many interactions repeat an item of their user, and what follows; "" without any.
+    """The number of interactions that repeat an item of their user, and the effect; "" if none do.
 
-    It follows for models that rank what a user does not have yet: RecBole leaves a held-out item
-    among the candidates, even one that training has.
+    The effect concerns models that rank only items that a user does not have yet: RecBole keeps a
+    held-out item among the candidates, even if it is in training too.
     """
     ranked = "labeled" not in RecBoleEvaluation.of(config).eval_args.modes()
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not ranked:
@@ -43,15 +43,15 @@ def describe_repeats(config: Config, dataset: Dataset) -> str:
     if not again:
         return ""
     return (
-        f"{again:,} of {len(inter):,} interactions are with an item that the user has already; "
-        f"held out, they are easy to find (rm_dup_inter=first leaves them out)"
+        f"{again:,} of {len(inter):,} interactions are with an item that the user already has; "
+        f"if held out, they are easy to find (rm_dup_inter=first leaves them out)"
     )
 
 
 def _describe_split(config: Config, args: EvalArgs) -> str:
     if config["benchmark_filename"]:
         return f"ready-made split {', '.join(config['benchmark_filename'])}"
-    split = args.split or Split(RS=[0.8, 0.1, 0.1])  # RecBole's
+    split = args.split or Split(RS=[0.8, 0.1, 0.1])  # RecBole's default
     if split.LS is not None:
         which = {"valid_and_test": "last two", "valid_only": "last", "test_only": "last"}[split.LS]
         which = which if args.order == "TO" else f"{which} of a random order"

@@ -24,7 +24,7 @@ from recbole_llm.evaluation.ranking_blocks import BlockScores, top_items
 from recbole_llm.evaluation.ties import LAST, put_nan_last
 from recbole_llm.features.attach import item_embeddings
 
-_COUNTER = "data.count_items"  # what RecBole's metrics read of training
+_COUNTER = "data.count_items"  # counts by item that RecBole's metrics read
 _ITEMS = "data.num_items"  # of the catalogue
 
 
@@ -32,20 +32,20 @@ class RankingCollector(BatchCollector):
     """RecBole's ``Collector`` for full and sampled ranking.
 
     Without ties it collects what RecBole's does, but makes no matrices of users by items and
-    sorts nothing: places are counted, see `recbole_llm.evaluation.positives`. Where scores tie,
-    see `recbole_llm.evaluation.ties`; mean ranks (GAUC) take the average rank, as RecBole's do.
-    For AUC and LogLoss see `recbole_llm.evaluation.pointwise`. While `by_group` it also keeps what
-    groups and metrics by user need, where ``eval_groups`` or ``user_metrics`` ask for them.
+    sorts nothing: places are counted, see `recbole_llm.evaluation.positives`. For tied scores see
+    `recbole_llm.evaluation.ties`; mean ranks (GAUC) use average ranks, as in RecBole. For AUC and
+    LogLoss see `recbole_llm.evaluation.pointwise`. While `by_group` is set, it also keeps what
+    ``eval_groups`` and ``user_metrics`` need.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._row = 0  # of the evaluation, of the next batch's first
+        self._row = 0  # number, in the evaluation, of the next batch's first row
         self._item_keys: Tensor | None = None
         self._tokens: Any = None
 
     def data_collect(self, train_data: AbstractDataLoader) -> None:
-        """Take what the metrics need from the training data, and make the groups."""
+        """Store what the metrics need from the training data, and make the groups."""
         super().data_collect(train_data)
         dataset = train_data.dataset
         self._note_tokens(dataset)
@@ -53,15 +53,15 @@ class RankingCollector(BatchCollector):
             self.data_struct.set(_ITEMS, dataset.item_num - 1)
         if self.register.need(COUNTS):
             self.data_struct.set(COUNTS, item_counts(dataset))
-        if self.register.need(_COUNTER):  # RecBole's lacks the first items of sequences
+        if self.register.need(_COUNTER):  # RecBole's misses first items of sequences
             counts = item_counts(dataset).tolist()
             self.data_struct.set(_COUNTER, Counter({i: n for i, n in enumerate(counts) if n}))
         if self.register.need(VECTORS):
             self.data_struct.set(VECTORS, item_embeddings(self.config, dataset).matrix)
 
     def begin(self, eval_data: AbstractDataLoader) -> None:
-        """Take what ties are drawn by: items' tokens and rows' numbers, which are the same in a
-        model that was loaded, and in any number of processes."""
+        """Store what ties are drawn by: item tokens and row numbers, which are the same for a
+        loaded model, and for any number of processes."""
         super().begin(eval_data)
         self._row = getattr(eval_data, "first_row", 0)
         self._note_tokens(eval_data.dataset)
@@ -82,7 +82,7 @@ class RankingCollector(BatchCollector):
 
         Args:
             scores_tensor: scores of the catalogue, -inf where an item may not be ranked, [B, n];
-                by blocks where metrics need no more than the first places.
+                `BlockScores` if the metrics need only the first places.
             positive_u: row of each positive, int [P].
             positive_i: item of each positive, int [P].
         """
@@ -106,7 +106,7 @@ class RankingCollector(BatchCollector):
         self._row += len(scores_tensor)
 
     def _collect_blocks(self, scores: BlockScores, positives: Positives) -> None:
-        """Collect what the first places tell, read off the lists."""
+        """Collect what metrics of the first places need, read off the lists."""
         k, rows = max(self.topk), torch.arange(len(scores), device=scores.device)
         lists = scores.top_items(k, rows + self._row, lambda: self._tie_keys(scores))
         if self._needs_lists():
@@ -117,7 +117,7 @@ class RankingCollector(BatchCollector):
     def _collect_whole(self, scores: Tensor, positives: Positives) -> None:
         k = max(self.topk)
         mean_rank, topk = self.register.need("rec.meanrank"), self.register.need("rec.topk")
-        # Lists put what is no number last by themselves.
+        # Lists put NaN last by themselves.
         read = scores if mean_rank else scores[positives.rows, positives.items]
         if read.isnan().any():
             scores = put_nan_last(scores)
@@ -143,16 +143,16 @@ class RankingCollector(BatchCollector):
             self.keep(key, torch.cat((hits, wanted.counts[:, None]), dim=1))
 
     def get_data_struct(self) -> DataStruct:
-        """Give what was collected; the next evaluation starts anew."""
+        """Return what was collected, and start anew for the next evaluation."""
         self._row = 0
         return super().get_data_struct()
 
     def _needs_lists(self) -> bool:
-        """Whether the items of the lists are kept, not their hits alone."""
+        """Whether to keep the items of the lists, not only their hits."""
         return bool(self.register.need("rec.items")) or (self.by_group and self.wants_users)
 
     def _positives_by_key(self, positives: Positives) -> dict[str, Positives]:
-        """All positives and those of each group of items, by the key that keeps their hits."""
+        """All positives and those of each group of items, by the key for their hits."""
         chosen = {"rec.topk": positives}
         for group in self.groups or ():
             if self.by_group and group.of_items:
@@ -165,12 +165,12 @@ class RankingCollector(BatchCollector):
         return top_items(scores, k, rows + self._row, lambda: self._tie_keys(scores))
 
     def _tie_keys(self, scores: Tensor | BlockScores) -> Tensor:
-        """A hash of each item's token, by which ties are drawn whatever its number, int64 [n]."""
+        """A hash of each item's token, int64 [n], so that the draw does not depend on item ids."""
         if self._item_keys is None:
             keys = torch.arange(scores.shape[1])
             if self._tokens is not None:
                 keys = torch.from_numpy(short_digests(str(t).encode() for t in self._tokens))
-            keys[0] = LAST  # the padding: an item that may not be recommended goes before it
+            keys[0] = LAST  # the padding comes even after items that may not be recommended
             self._item_keys = keys.to(scores.device)
         return self._item_keys
 
@@ -179,13 +179,13 @@ def row_users(users: Tensor, positive_rows: Tensor, n_rows: int) -> Tensor:
     """User of each evaluated row, int [n_rows].
 
     Args:
-        users: user of each row; or, where negatives are sampled, of each of its candidates.
+        users: user of each row; with sampled negatives, user of each candidate.
         positive_rows: row of each positive, ascending, int [P].
     """
     users, positive_rows = users.cpu(), positive_rows.cpu()
     if len(users) == n_rows:
         return users
-    # Rows lie one after the other, each with `times` candidates a positive.
+    # Candidates come row by row, `times` for each positive.
     counts = torch.bincount(positive_rows, minlength=n_rows)
     times = len(users) // len(positive_rows)
     return users[(counts.cumsum(0) - counts) * times]

@@ -1,4 +1,4 @@
-"""The first places of rankings over catalogues too large to be scored at once, exactly.
+"""Exact first places of rankings over catalogues that are too large to be scored at once.
 
 Legend: B rows, n items, D size of vectors, w items of a block, k length of the lists.
 """
@@ -14,12 +14,12 @@ from recbole_llm.evaluation.positives import split_rows
 from recbole_llm.evaluation.ties import draw_keys, shuffled_ties
 from recbole_llm.layers.matmul import scores
 
-GROUP = 128  # items
+GROUP = 128  # items per group of `_fast_topk`
 ItemKeys = Callable[[], Tensor]
 
 
 class BlockScores:
-    """Scores of rows against a catalogue, which are products of vectors and never whole.
+    """Scores of rows against a catalogue: products of vectors, of which only blocks are computed.
 
     Args:
         rows: [B, D].
@@ -46,8 +46,8 @@ class BlockScores:
 
         Args:
             k: length of the lists, n at most.
-            numbers: of the rows in the evaluation, int64 [B].
-            item_keys: gives what the draw knows of the items, int64 [n]; called if scores tie.
+            numbers: numbers of the rows in the evaluation, int64 [B].
+            item_keys: returns the items' keys for the draw, int64 [n]; called if scores tie.
 
         Returns:
             int64 [B, k].
@@ -63,7 +63,7 @@ class BlockScores:
         return items
 
     def _block(self, first: int) -> Tensor:
-        """Scores of the w items from `first` on, -inf where one may not be ranked, [B, w]."""
+        """Scores of the w items from `first` on, -inf for those that may not be ranked, [B, w]."""
         block = scores(self.rows, self.items[first : first + self.width])
         ends = torch.tensor([first, first + self.width], device=self.device)
         own = slice(*torch.searchsorted(self._masked_items, ends).tolist())
@@ -83,11 +83,11 @@ def top_items(scores: Tensor, k: int, numbers: Tensor, item_keys: ItemKeys) -> T
 def _top_of_block(
     block: Tensor, k: int, first: int, numbers: Tensor, item_keys: ItemKeys
 ) -> tuple[Tensor, Tensor]:
-    """Scores and items of each row's first k in a block that starts at item `first`, or of all w of
-    a smaller block, [B, *] each."""
+    """Scores and items of each row's first k in a block that starts at item `first`, or of all its
+    items if they are fewer, [B, *] each."""
     width = block.shape[1]
-    values, places = _fast_topk(block, min(k + 1, width))  # one more shows a tie across the end
-    if bool(values.isnan().any()):  # what is no number comes last, as in `ties`
+    values, places = _fast_topk(block, min(k + 1, width))  # one more shows a tie at the cut
+    if bool(values.isnan().any()):  # NaN comes last, as in `ties`
         block.nan_to_num_(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         values, places = _fast_topk(block, min(k + 1, width))
     if width > k:
@@ -99,11 +99,11 @@ def _top_of_block(
 
 
 def _fast_topk(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """``torch.topk(block, k)``, of many items in a quarter of the time on a CPU."""
+    """``torch.topk(block, k)``, which for many items takes a quarter of the time on a CPU."""
     n_groups = block.shape[1] // GROUP
-    if n_groups <= 8 * k:  # of fewer it is slower
+    if n_groups <= 8 * k:  # slower for fewer groups
         return torch.topk(block, k, dim=1)
-    # The k highest scores are among those of the k groups with the highest maxima, and the rest.
+    # The k highest scores are in the k groups with the highest maxima, or in the rest.
     grouped = block[:, : n_groups * GROUP].view(len(block), n_groups, GROUP)
     groups = grouped.amax(2).topk(k, dim=1).indices  # [B, k]
     places = torch.arange(block.shape[1], device=block.device)
@@ -117,7 +117,7 @@ def _fast_topk(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _sort_drawing_ties(
     values: Tensor, items: Tensor, numbers: Tensor, item_keys: ItemKeys
 ) -> tuple[Tensor, Tensor]:
-    """Scores and items of each row, the best first and ties drawn, [S, m] each."""
+    """Sort scores and items of each row, the best first and ties in drawn order, [S, m] each."""
     values, order = values.sort(dim=1, descending=True)
     items = items.gather(1, order)
     tied = (values[:, 1:] == values[:, :-1]).any(1).nonzero().view(-1)  # [T]

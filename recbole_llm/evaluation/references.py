@@ -18,7 +18,7 @@ from recbole_llm.layers.matmul import scores
 class RandomReference(nn.Module):
     """Scores drawn anew for every user, from a fixed seed."""
 
-    place: Tensor  # is where the model is
+    place: Tensor  # empty; shows the model's device
 
     def __init__(self, n_items: int, seed: int = 0) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class RandomReference(nn.Module):
         return self._draw(len(interaction))
 
     def _draw(self, *shape: int) -> Tensor:
-        """Drawn on the CPU, so that every device has the same numbers."""
+        """Draw on the CPU, so that every device gets the same numbers."""
         return torch.rand(*shape, generator=self.generator).to(self.place.device)
 
 
@@ -59,8 +59,8 @@ class PopularityReference(nn.Module):
 
 
 class TextReference(nn.Module):
-    """Cosine of the mean text vector of the user's training items and an item's text vector, rows
-    of `matrix` [n, D]."""
+    """Cosine of an item's text vector and the mean text vector of the user's training items; text
+    vectors are the rows of `matrix` [n, D]."""
 
     users: Tensor  # [n_users, D], unit vectors
     items: Tensor  # [n, D], unit vectors
@@ -68,11 +68,11 @@ class TextReference(nn.Module):
     def __init__(self, matrix: np.ndarray, train_dataset: Dataset) -> None:
         super().__init__()
         self.user_field, self.item_field = train_dataset.uid_field, train_dataset.iid_field
-        users, items = training_interactions(train_dataset)  # by user
+        users, items = training_interactions(train_dataset)  # sorted by user
         starts = np.searchsorted(users, np.arange(train_dataset.user_num))
         vectors = torch.from_numpy(matrix)
         ids, offsets = torch.from_numpy(items), torch.from_numpy(starts)
-        sums = F.embedding_bag(ids, vectors, offsets, mode="sum")  # no row an interaction
+        sums = F.embedding_bag(ids, vectors, offsets, mode="sum")  # no vector per interaction
         self.register_buffer("users", F.normalize(sums, dim=1))
         self.register_buffer("items", F.normalize(vectors, dim=1))
 
@@ -87,7 +87,7 @@ class TextReference(nn.Module):
 
 
 def make_references(config: Config, train_dataset: Dataset) -> dict[str, nn.Module]:
-    """The references for a data set, by name, on the device; text only where vectors are attached.
+    """The references for a data set, by name, on the device; text only if vectors are attached.
 
     Args:
         train_dataset: a train split of a general model.

@@ -21,15 +21,15 @@ class GroupSettings(Settings):
     ] = None
     """Groups to report in the test result: items (head, tail), users (head, tail), cold (cold and
     warm items), new (new items, without any training interaction, and seen items); None: no groups.
-    The first two as in LLM-ESR's paper, section 4."""
+    The first two are those of the LLM-ESR paper, section 4."""
     eval_head_share: PartOfProtocol[Annotated[float, Field(gt=0, lt=1)]] = 0.2
-    """Share of the items (of the users) with the most training interactions that are head, the
-    others are tail; LLM-ESR: 0.2."""
+    """Share of the items (or users) that is head: those with the most training interactions. The
+    others are tail. LLM-ESR: 0.2."""
     eval_cold_threshold: PartOfProtocol[Natural] = 2
-    """Cold items have at most so many training interactions, warm items more."""
+    """The most training interactions that a cold item can have; warm items have more."""
 
     def check(self, config: ConfigLike) -> None:
-        """Groups need a metric of ranked lists, or of labels."""
+        """Check that groups have a metric of ranked lists or of labels."""
         from recbole.evaluator.register import metric_information
 
         if not self.eval_groups:
@@ -42,12 +42,12 @@ class GroupSettings(Settings):
 
 @hookimpl
 def register_settings(register: Callable[[str | type], None]) -> None:
-    """Checked in every run."""
+    """Register the settings, which every run checks."""
     register(GroupSettings)
 
 
 @hookimpl
 def register_metrics(register: Callable[[str | type], None]) -> None:
-    """Novelty, Serendipity, Diversity."""
+    """Register Novelty, Serendipity and Diversity."""
     for metric in ("Novelty", "Serendipity", "Diversity"):
         register(f"recbole_llm.evaluation.beyond:{metric}")

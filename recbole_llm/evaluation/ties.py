@@ -1,11 +1,11 @@
-"""Tied scores: one order of the tied items for hits and lists alike, without favor to any item.
+"""Tied scores: one order of the tied items for hits and lists alike, which favors no item.
 
-Of items with the same score none ranks before another, so a metric is to be read as its mean
-over all orders of the tied items. RecBole's format has one list a user, so each user gets one
-of those orders, drawn at random; over users the metric is an unbiased estimate of the mean.
-Every metric, of all items or of a group, reads the same list. The draw depends on the item's
-token and on the user's place in the evaluation only: not on item ids, whose order would
-otherwise reward an item (``torch.topk`` favors some ids), nor on the batch size.
+No item ranks before another with the same score, so a metric is defined as its mean over all
+orders of the tied items. RecBole's format has one list per user, so each user gets one of these
+orders, drawn at random; over users the metric is an unbiased estimate of the mean. Every metric,
+of all items or of a group, reads the same list. The draw depends only on the item's token and on
+the user's place in the evaluation. It does not depend on item ids, whose order would favor some
+items (as in ``torch.topk``), nor on the batch size.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LAST = torch.iinfo(torch.int64).max  # key of what comes after all that it ties with
+LAST = torch.iinfo(torch.int64).max  # key of an item that comes last among its ties
 
 
 def put_nan_last(scores: Tensor) -> Tensor:
-    """Scores of which none is NaN: those are as low as masked items'."""
+    """Scores with NaN replaced by -inf, which masked items have."""
     return scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
@@ -27,7 +27,7 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
     Args:
         scores: [B, n].
         rows: number of each row in the evaluation, int64 [B].
-        item_keys: what the draw knows of an item, int64 [n]: a hash of its token, so that
+        item_keys: each item's key for the draw, int64 [n]: a hash of its token, so that
             renumbering the items changes nothing.
 
     Returns:
@@ -35,7 +35,7 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
     """
     scores = put_nan_last(scores)
     least = torch.topk(scores, k, dim=1).values[:, -1:]
-    # The list and whatever ties with its end: C candidates, k or more a row.
+    # The list and all that ties with its end: C candidates, at least k per row.
     row, item = (scores >= least).nonzero(as_tuple=True)
     order = draw_keys(item_keys[item], rows[row]).argsort()
     order = order[scores[row[order], item[order]].argsort(descending=True, stable=True)]
@@ -46,7 +46,7 @@ def shuffled_ties(scores: Tensor, k: int, rows: Tensor, item_keys: Tensor) -> Te
 
 
 def draw_keys(item_keys: Tensor, rows: Tensor) -> Tensor:
-    """Random keys that order tied items in a row, int64 [*], of items' keys and rows' numbers."""
+    """Random keys that order tied items in a row, int64 [*], from item keys and row numbers."""
     return torch.where(item_keys == LAST, LAST, _mix_bits(item_keys + _mix_bits(rows)))
 
 
