@@ -1,10 +1,10 @@
-"""Metrics of each test user: what tests over users compare, as a file of plain arrays.
+"""Metrics of each test user, which significance tests compare, as a file of plain arrays.
 
-A user's value is such that the mean over users is the metric. Where each user has one row, as in
-full ranking, it is the row's. Elsewhere it is what the user's rows add to the metric, times the
-number of users: 0 of a user without rows, so that two models do not differ for that user. Of AUC
-these are the placements of DeLong et al. (Biometrics 1988), summed by user as Obuchowski
-(Biometrics 1997) does for clustered data.
+Users' values are defined so that their mean is the metric. If each user has one row, as in full
+ranking, the user's value is that of the row. Otherwise it is what the user's rows contribute to the
+metric, times the number of users. A user without rows has 0, so that two models do not differ for
+that user. For AUC the contributions are the placements of DeLong et al. (Biometrics 1988), summed
+by user as Obuchowski (Biometrics 1997) does for clustered data.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _WAY_OUT = "name another file with --user_metrics"
 
 @dataclass(frozen=True)
 class ByUser:
-    """The values of each user that an evaluation leaves, in internal ids."""
+    """Each user's values from an evaluation, in internal ids."""
 
     users: IntArray  # ascending, int [U]
     values: Mapping[str, FloatArray]  # {``ndcg@10``: float [U]}, before rounding
     pairs: IntArray  # users and the items that they were tested on, int [P, 2]
-    # of rankings, the user of each row, int [R]
+    # for rankings, the user of each row, int [R]
     row_users: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    # of rankings, the best items of each row, int [R, k]
+    # for rankings, the best items of each row, int [R, k]
     lists: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
     def save(self, file: str | os.PathLike[str], dataset: Dataset) -> None:
-        """Write it in external ids, as .npz: users, tested, one array a metric, shown lists.
+        """Write the values in external ids, as .npz: users, tested, an array per metric, lists.
 
         Raises:
-            ValueError: it cannot be written.
+            ValueError: the file cannot be written.
         """
         fields = (dataset.uid_field, dataset.iid_field)
         user_names, item_names = (np.array(dataset.field2id_token[f], np.str_) for f in fields)
@@ -69,7 +69,7 @@ class ByUser:
             np.savez_compressed(opened, **arrays)  # type: ignore[arg-type]
 
     def _choose_shown_rows(self, names: npt.NDArray[np.str_]) -> IntArray:
-        """A row of each of a few users, the same for every model: drawn by name."""
+        """One row of each of a few users, who are drawn by name and so the same for every model."""
         users, rows = np.unique(self.row_users, return_index=True)
         order = short_digests(str(name).encode() for name in names[users]).argsort()
         return rows[order[:SHOWN]]
@@ -79,8 +79,8 @@ def evaluate_rankings_by_user(collected: DataStruct, columns: Mapping[str, Float
     """Values of full or sampled ranking.
 
     Args:
-        collected: with users and pairs of `ranking.RankingCollector`, and ``rec.items``.
-        columns: what `calculate_by_row` put there.
+        collected: what a `ranking.RankingCollector` collected, with users, pairs, ``rec.items``.
+        columns: the values by row that `calculate_by_row` stored.
     """
     row_users = collected.get(USERS).numpy()
     users, rows = np.unique(row_users, return_inverse=True)
@@ -90,7 +90,7 @@ def evaluate_rankings_by_user(collected: DataStruct, columns: Mapping[str, Float
 
 
 def calculate_by_row(metric: Any, collected: DataStruct, columns: dict[str, FloatArray]) -> Any:
-    """A metric's result; of a mean over rows, `columns` takes their values at each k, [R]."""
+    """A metric's result; if it is a mean over rows, add its [R] values at each k to `columns`."""
     if not hasattr(metric, "topk_result"):
         return metric.calculate_metric(collected)
 
@@ -106,7 +106,7 @@ def calculate_by_row(metric: Any, collected: DataStruct, columns: dict[str, Floa
 def evaluate_labels_by_user(
     users: IntArray, items: IntArray, scores: FloatArray, labels: FloatArray, metrics: Sequence[str]
 ) -> ByUser:
-    """AUC, LogLoss and GAUC of single predictions, those asked for; arrays of rows, [N]."""
+    """Users' values of AUC, LogLoss and GAUC, if in `metrics`, of single predictions, [N] each."""
     names, rows = np.unique(users, return_inverse=True)
     positive = labels == 1
     values: dict[str, FloatArray] = {}
@@ -143,13 +143,13 @@ def compute_user_aucs(users: IntArray, scores: Any, labels: Any) -> tuple[IntArr
 def split_mean_by_user(
     users: IntArray, values: FloatArray, weights: Any = None, n_users: int | None = None
 ) -> FloatArray:
-    """Split a (weighted) mean over rows into each user's value, float [U], whose mean it is.
+    """Split a (weighted) mean over rows into users' values, float [U], whose mean equals it.
 
     Args:
         users: 0 to U - 1, int [R].
         values: [R].
-        weights: [R]; None: all alike.
-        n_users: U; None: that of the users who have rows.
+        weights: [R]; None: equal weights.
+        n_users: U; None: one more than the largest of `users`.
     """
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
     count = int(users.max()) + 1 if n_users is None else n_users
@@ -158,15 +158,15 @@ def split_mean_by_user(
 
 
 def split_auc_by_user(users: IntArray, scores: FloatArray, positive: BoolArray) -> FloatArray:
-    """Split the AUC over all rows into each user's value, float [U]; their mean is the AUC.
+    """Split the AUC over all rows into users' values, float [U], whose mean is the AUC.
 
     A pair of rows counts in the placements of both, so the mean of the users' placements is twice
-    the AUC. One AUC is taken off by the users' shares of the rows.
+    the AUC. The AUC is then subtracted once, split by the users' shares of the rows.
 
     Args:
         users: 0 to U - 1, int [N].
         scores: [N]; ties count as half in order.
-        positive: bool [N], of both kinds.
+        positive: bool [N], with both values.
     """
     total = np.zeros(users.max() + 1)
     for own, sign in ((positive, 1), (~positive, -1)):

@@ -1,1 +1,1 @@
-"""Trainers that methods share."""
+"""Trainers that models share."""

@@ -1,4 +1,4 @@
-"""What every trainer of this package has beyond RecBole's; see `trainer` and `stock`."""
+"""What every trainer of this package adds to RecBole's; see `trainer` and `stock`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from recbole_llm.features.tables.checkpointed import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
 
-_PRECISION = re.compile("BFloat16|Half|dtype")  # in torch's words on operands that do not fit
+_PRECISION = re.compile("BFloat16|Half|dtype")  # in torch's errors about operands
 
 
 class EngineMixin(AbstractTrainer):  # type: ignore[misc]
-    """Evaluation by memory budget, fair to ties and with groups; training without autograd's debug
-    mode; checkpoints of plain data, each written in one step; a hook for improvements.
+    """Mixin with evaluation within a memory budget, fair to ties and by group; training without
+    autograd's debug mode; checkpoints of plain data, written whole; a hook for improvements.
 
-    Comes before one of RecBole's trainers among the bases.
+    List it before a RecBole trainer among the bases.
     """
 
     saved_model_file: str
@@ -45,25 +45,25 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     best_valid_score: float
     valid_metric_bigger: bool
     start_epoch, epochs, stopping_step, eval_step, cur_step = 0, 1, 0, 1, 0
-    next_train_stage: str | None = None  # after a pretraining, which validates nothing
-    collects_data = False  # what metrics read of training, where RecBole's fit leaves it out
-    phase_name = ""  # of the training that runs, where there are several
-    last_file: str | None = None  # where the state before each epoch is kept; None: nowhere
+    next_train_stage: str | None = None  # set in a pretraining, which does not validate
+    collects_data = False  # whether to collect metrics' training data, as RecBole's fit does not
+    phase_name = ""  # of the training that runs, if there are several
+    last_file: str | None = None  # keeps the state before each epoch; None: it is not kept
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
         self._data_state: dict[str, Any] = {}
         self.eval_collector, self.evaluator = evaluation_parts(config)
         self.progress = Progress(config["valid_metric"])
-        # RecBole names checkpoints by the second, and runs started together would share one.
+        # RecBole names checkpoints by the second, so runs started together would share a file.
         name = distributed.broadcast(run_name(config))
         self.saved_model_file = str(Path(self.saved_model_file).with_name(f"{name}.pth"))
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
-        """Let the model prepare itself, and train as the base class does.
+        """Let the model prepare for training, and train as the base class does.
 
         Raises:
-            ValueError: the data is other than that of the run to resume.
+            ValueError: the data differs from that of the run to resume.
         """
         self._prepare_training(train_data)
         return self._run_training(train_data, *args, **kwargs)
@@ -71,7 +71,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def _prepare_training(self, train_data: AbstractDataLoader) -> None:
         self.record_data_state(train_data)
         model_traits.prepare_training(self.model, train_data)
-        if self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:  # these count the same rows
+        if self.config["MODEL_TYPE"] != ModelType.TRADITIONAL:  # these all count the same rows
             randomness.seed_process(self.config["seed"])
 
     def _run_training(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:
@@ -103,12 +103,12 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     def train_batches(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
-        """Train an epoch, and return the sum of its losses; to be overridden by a trainer with its
-        own loop over batches, whose arguments are those of RecBole's ``_train_epoch``."""
+        """Train an epoch, and return the sum of its losses. A trainer with its own loop over
+        batches overrides this method; its arguments are those of RecBole's ``_train_epoch``."""
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def record_data_state(self, train_data: AbstractDataLoader) -> None:
-        """Take what checkpoints say of the data: names of ids, and what features were made of."""
+        """Store what checkpoints say of the data: names of ids, and what features were made of."""
         dataset = train_data.dataset
         self._data_state = {
             "tokens": pack(vocabulary_of(dataset)),
@@ -118,10 +118,10 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         }
 
     def keep_last_file(self) -> None:
-        """Keep a file that a stopped run goes on from; does nothing here."""
+        """Keep a file from which a stopped run can be resumed; does nothing here."""
 
     def resume_run(self, file: str) -> None:
-        """Go on where a stopped run stood.
+        """Resume a stopped run.
 
         Raises:
             ValueError: runs of this trainer cannot be resumed.
@@ -129,8 +129,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         raise ValueError(f"resume: runs of {self.config['model']} cannot be resumed")
 
     def on_improvement(self) -> None:
-        """Called when the model scores at least as well on validation as ever in this training,
-        with its weights in place and before they are saved; does nothing here."""
+        """Called when the validation score is at least as good as the best of this training, before
+        the model's present weights are saved; does nothing here."""
 
     def _valid_epoch(self, *args: Any, **kwargs: Any) -> tuple[float, Any]:
         """Score and result on the validation data; ValueError if the first score is NaN."""
@@ -138,9 +138,9 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             score, result = self._validate(*args, **kwargs)
         if isnan(score) and not isfinite(self.best_valid_score):
             raise ValueError(
-                f"valid_metric: {self.config['valid_metric']} has no value on validation, and "
-                f"no epoch is the best; leave it rows of both labels (threshold, or eval_args: "
-                f"split), sample negatives (eval_args: mode uni100), or choose another valid_metric"
+                f"valid_metric: {self.config['valid_metric']} has no value on validation, so no "
+                f"epoch is the best; give validation both labels (threshold, or eval_args: split), "
+                f"sample negatives (eval_args: mode uni100), or choose another valid_metric"
             )
         # RecBole's own rule, which its fit applies to the same score right after this.
         *_, improved = early_stopping(
@@ -182,11 +182,12 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
 
 @contextmanager
 def _key_at_fault_named(config: Config) -> Iterator[None]:
-    """Name ``enable_amp`` where a model's operations do not take the precision that it gives them,
-    and ``train_batch_size`` where batch normalization does not take a batch of one row.
+    """Turn two of torch's errors into errors that name the key at fault: ``enable_amp`` if a
+    model's operations fail in mixed precision, ``train_batch_size`` if batch normalization gets a
+    batch of one row.
 
     Raises:
-        ValueError: such a model, of which RecBole has some.
+        ValueError: one of these errors, which some of RecBole's models cause.
     """
     size = distributed.world_size()
     try:
@@ -198,7 +199,7 @@ def _key_at_fault_named(config: Config) -> Iterator[None]:
         raise ValueError(
             f"train_batch_size: a batch of {config['train_batch_size']}, or the last one{part}, "
             f"has a single row, which the batch normalization of {config['model']} cannot take; "
-            f"set it otherwise"
+            f"set another size"
         ) from error
     except RuntimeError as error:
         if not config["enable_amp"] or not _PRECISION.search(str(error)):

@@ -1,4 +1,4 @@
-"""One part trained on several data sets at once."""
+"""Training of a part that the models of several data sets share, on all of them at once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from recbole_llm.trainers.trainer import Trainer
 
 
 class MixedBatch(list[Any]):
-    """An interaction a data set, or None where a data set has no rows left."""
+    """One interaction per data set, or None if the data set has no rows left."""
 
     def to(self, device: object) -> MixedBatch:
         return MixedBatch(None if rows is None else rows.to(device) for rows in self)
 
 
 class MixedModel(AbstractRecommender):  # type: ignore[misc]
-    """Models of several data sets that share one part; the others hold nothing to train."""
+    """Models of several data sets that share one part, which alone has weights to train."""
 
     def __init__(self, models: Sequence[Any], part: str) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class MixedLoader:
 
     def __init__(self, loaders: Sequence[Any]) -> None:
         self.loaders = list(loaders)
-        # The trainer looks for the metrics' training data here; each task has its own trainer.
+        # The trainer reads the metrics' training data here, but tasks evaluate by their own.
         self.dataset = self.loaders[0].dataset
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class MixedLoader:
 
 
 class MixedTrainer(Trainer):
-    """The trainer whose validation is the mean over data sets; the best state stays in memory."""
+    """The trainer that validates by the mean over data sets; the best state stays in memory."""
 
     best_state: dict[str, Tensor] | None = None
 

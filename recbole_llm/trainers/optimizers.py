@@ -1,4 +1,4 @@
-"""Adam in one fused step, and of an item table too large for a gradient of its own size."""
+"""Adam in one fused step, and SparseAdam for item tables too large for a dense gradient."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ def fuse(optimizer: Optimizer) -> None:
 
 
 class TableAndRest(Optimizer):
-    """Updates a table's rows of a step by SparseAdam, and the other parameters by `rest`.
+    """Updates the table rows that a step read by SparseAdam, and other parameters by `rest`.
 
-    Adam touches all n rows in each step, and holds n gradients; SparseAdam, torch's own, touches
-    those that the step read. It updates a row's moments only then, so that the two are not the
-    same training.
+    Adam updates all n rows in each step, and holds n gradients. Torch's SparseAdam updates only the
+    rows that the step read, and the moments of a row only then, so the two do not train alike.
     """
 
     def __init__(self, rest: Optimizer, table: Tensor, learning_rate: float) -> None:
@@ -56,21 +55,21 @@ class TableAndRest(Optimizer):
 
 
 def sparse_table(model: nn.Module, config: Config) -> nn.Embedding | None:
-    """The model's item table, made to give sparse gradients, where ``item_table`` asks for it.
+    """The model's item table, set to give sparse gradients; None unless ``item_table: sparse``.
 
     Raises:
-        ValueError: the model has no such table, or trains parts of itself in turn, or GPUs are to
-            add up its gradients.
+        ValueError: the model has no such table, or trains in phases, or several GPUs would have to
+            sum its gradients.
     """
     if config["item_table"] != "sparse":
         return None
     if distributed.world_size() > 1 and config["device"].type == "cuda":
         raise ValueError(
-            "item_table: nccl does not add up the sparse gradients of several GPUs; leave it "
+            "item_table: NCCL cannot sum the sparse gradients of several GPUs; leave it "
             "dense, or train in one process"
         )
     table = getattr(model, "item_embedding", None)
     if not isinstance(table, nn.Embedding) or model_traits.is_phased(model):
-        raise ValueError(f"item_table: {config['model']} has no sparse one; leave it dense")
+        raise ValueError(f"item_table: {config['model']} has no sparse item table; leave it dense")
     table.sparse = True
     return table

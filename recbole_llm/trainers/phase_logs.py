@@ -1,4 +1,4 @@
-"""Curves of training, for models that train in phases: each phase has its own."""
+"""Training curves of models that train in phases: each phase has its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class PhaseWriter:
-    """RecBole's tensorboard writer, with the phase before every tag."""
+    """RecBole's TensorBoard writer, with the phase as a prefix of every tag."""
 
     def __init__(self, writer: Any, phase: str) -> None:
         self._writer = writer
@@ -20,8 +20,8 @@ class PhaseWriter:
 
 
 class PhaseBoard:
-    """RecBole's wandb logger, with the phase before every metric; behind the head, by which wandb
-    knows the steps."""
+    """RecBole's wandb logger, with the phase before every metric name, but after the head, by which
+    wandb finds the steps."""
 
     def __init__(self, board: Any, phase: str) -> None:
         self._board = board

@@ -35,10 +35,10 @@ Callback = Callable[[int, float], None]
 class Phase:
     """One phase of a training."""
 
-    name: str  # what the model's ``begin_phase`` and ``phase`` know it by
+    name: str  # as in the model's ``begin_phase`` and ``phase``
     epochs: int  # at most; 0 leaves the phase out
     learning_rate: float
-    stopping_step: int  # evaluations without improvement on validation that it goes on for
+    stopping_step: int  # validations without improvement that it tolerates
     summary: str = ""  # what the phase does, one line for the log
 
     @classmethod
@@ -57,8 +57,8 @@ class PhasedTrainer(Trainer):
     """The trainer, run once for each phase of a `PhasedRecommender` or a model with its methods.
 
     A phase has a new optimizer over its own parameters, stops early on validation, and ends with
-    its best weights, from which the next one starts. Its checkpoint is the run's with the
-    phase's name: ``saved/PAD-…-align.pth``; the last phase's is copied to the run's own.
+    its best weights, from which the next one starts. Its checkpoint has the run's name and its
+    own, ``saved/PAD-…-align.pth``; that of the last phase is copied to the run's own checkpoint.
     """
 
     tensorboard: Any
@@ -74,24 +74,24 @@ class PhasedTrainer(Trainer):
         start_key = model_traits.start_key(model)
         if start_key is not None and config[start_key] is not None:
             self.start_after(config[start_key])
-            # Checkpoints from here on are past that start, and load without its file.
+            # Checkpoints saved from here on include that start, so they load without its file.
             config[start_key] = None
 
     def start_after(self, file: str | os.PathLike[str]) -> None:
-        """Start at the phase after that of another run's checkpoint, from its weights.
+        """Start from the weights of another run's checkpoint, at the phase after that one's.
 
         Raises:
-            ValueError: no such checkpoint, one of a model of another shape, of the last phase, of
-                a run that was stopped, or of another split, whose training may have seen what is
+            ValueError: the checkpoint is missing, or is of a model of another shape, of the last
+                phase, of a stopped run, or of another split, whose training may have seen what is
                 held out here.
         """
         checkpoint = load_checkpoint(file)
         reached = (checkpoint.get("other_parameter") or {}).get("phase")
         self._first_phase = self._phase_index(reached, file) + 1
         if self._first_phase == len(self.phases):
-            raise ValueError(f"'{file}' is of the last phase, '{reached}': no other starts from it")
+            raise ValueError(f"'{file}' is of the last phase, '{reached}': no phase follows it")
         if STOPPED in checkpoint:
-            raise ValueError(f"'{file}' is of a stopped run, which --resume={file} goes on with")
+            raise ValueError(f"'{file}' is of a stopped run; resume that with --resume={file}")
         check_same_split(checkpoint["config"], self.config, file)
         load_model_state(self.model, self._with_own_starts(checkpoint), file)
         self.resume_point = ResumePoint(checkpoint.get("tokens"))
@@ -100,7 +100,7 @@ class PhasedTrainer(Trainer):
         )
 
     def _with_own_starts(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """Put this run's own starts in the place of what the checkpoint's phases did not train."""
+        """Put this run's own initial weights in place of those that no past phase has trained."""
         state = checkpoint.get("state_dict")
         if not isinstance(state, dict):
             return checkpoint
@@ -118,7 +118,7 @@ class PhasedTrainer(Trainer):
         return {**checkpoint, "state_dict": merged}
 
     def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
-        """Go on where a stopped run stood: a phase's best weights do not say where that is."""
+        """Resume a stopped run; the checkpoint of a phase's best weights does not say where."""
         self.resume_run(str(resume_file))
 
     def _phase_index(self, name: str | None, source: object) -> int:
@@ -128,7 +128,7 @@ class PhasedTrainer(Trainer):
         return names.index(name)
 
     def _restore_run(self, point: ResumePoint, state: dict[str, Any]) -> None:
-        """Leave it to the start of the stopped phase, which makes the optimizer."""
+        """Find the stopped phase, whose start makes the optimizer and then restores the run."""
         self._first_phase = self._phase_index(self.model.phase, self.last_file)
 
     def fit(
@@ -140,7 +140,7 @@ class PhasedTrainer(Trainer):
         show_progress: bool = False,
         callback_fn: Callback | None = None,
     ) -> Result:
-        """Run the phases from the first that is not done; arguments and result as RecBole's.
+        """Run the phases from the first that is not done; arguments and result as in RecBole.
 
         The score and the result are the last phase's; the model ends with its best weights.
         """
@@ -166,7 +166,7 @@ class PhasedTrainer(Trainer):
         point = self.resume_point
         if point.state is None:
             self.model.begin_phase(phase.name)
-        self.model.zero_grad(set_to_none=True)  # those of another phase would count in clipping
+        self.model.zero_grad(set_to_none=True)  # another phase's would count in clipping
         self.epochs, self.stopping_step = phase.epochs, phase.stopping_step
         self.learning_rate = phase.learning_rate
         self.eval_step = min(self.config["eval_step"], phase.epochs)
@@ -195,7 +195,7 @@ class PhasedTrainer(Trainer):
         )
 
     def on_improvement(self) -> None:
-        """Keep the weights, with which the phase ends if none are better."""
+        """Keep the weights, with which the phase ends unless later ones are better."""
         self._best_state = copy.deepcopy(self.model.state_dict())
 
     def _end_phase(self, phase: Phase) -> None:
@@ -208,19 +208,19 @@ class PhasedTrainer(Trainer):
         self.logger.info(message)
 
     def _warn_of_plateau(self, phase: Phase) -> None:
-        """Warn that the phase, from which later ones start, was never better than at first."""
+        """Warn if the phase, from which later ones start, never improved on its first score."""
         training = self.progress.trainings[-1]
         stopped = training.epoch < phase.epochs
         if stopped and training.curve and training.best_epoch == training.curve[0][0]:
             self.logger.warning(
-                f"phase {phase.name} stopped after epoch {training.epoch} and was not better than "
-                f"in epoch {training.best_epoch}, its first validation: raise "
-                f"{phase.name}_stopping_step ({phase.stopping_step}) if more epochs would leave a "
-                f"plateau"
+                f"phase {phase.name} stopped after epoch {training.epoch} without improving on "
+                f"epoch {training.best_epoch}, its first validation: raise "
+                f"{phase.name}_stopping_step ({phase.stopping_step}) if more epochs might get past "
+                f"a plateau"
             )
 
     def _end_run(self, run_file: str, saved: bool) -> None:
-        """Go back to the run's own checkpoint and log."""
+        """Switch back to the run's own checkpoint and logs."""
         last, self.saved_model_file = self.saved_model_file, run_file
         self.tensorboard, self.wandblogger = self._writer, self._board
         if not saved or not distributed.is_main():
@@ -232,5 +232,5 @@ class PhasedTrainer(Trainer):
 
 
 def _part_name(name: str) -> tuple[str, ...]:
-    """The part of a model that a weight is of, such as ``towers.id``."""
+    """The part of a model that a weight belongs to, such as ``towers.id``."""
     return tuple(name.split(".")[:2])

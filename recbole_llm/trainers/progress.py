@@ -25,11 +25,11 @@ class Training:
     name: str  # of the phase; "" where there is one training
     limit: int  # epochs at most
     patience: int  # validations without improvement after which it stops
-    epoch: int = 0  # the present one, then the last
+    epoch: int = 0  # the current one, at the end the last
     best_epoch: int = 0  # 0 before the first validation
     best_score: float = float("nan")  # at that epoch
     score: float = float("nan")
-    done: int = 0  # epochs that the seconds are of
+    done: int = 0  # epochs that the seconds cover
     worse: int = 0  # validations since the best
     train_seconds: float = 0.0
     valid_seconds: float = 0.0
@@ -37,21 +37,21 @@ class Training:
     curve: list[tuple[int, float, float]] = field(default_factory=list)
 
     def seconds_left(self, part: float = 1.0) -> float:
-        """Seconds that are left at most, with this part of the present epoch behind; 0 before the
-        first epoch is done."""
+        """Seconds left at most, with `part` of the current epoch done; 0 until the first epoch is
+        done."""
         spent = self.train_seconds + self.valid_seconds
         return spent / max(self.done, 1) * (self.limit - self.epoch + 1 - part)
 
 
 class Progress:
-    """Told by a trainer where it stands; `metric` picks the best epoch."""
+    """Progress of a run, which its trainer reports here; `metric` picks the best epoch."""
 
     def __init__(self, metric: str) -> None:
         self.metric = metric
-        self.shown = False  # whether there is a line on the screen, where that is a terminal
+        self.shown = False  # whether to show a line on the screen, if it is a terminal
         self.trainings: list[Training] = []
-        self.before = 0.0  # seconds of a resumed run's trainings until it was stopped
-        self._stopped: Training | None = None  # until it goes on
+        self.before = 0.0  # seconds of a resumed run's trainings before it was stopped
+        self._stopped: Training | None = None  # the training to resume
         self._bar: tqdm[object] | None = None
         self._last = 0.0
 
@@ -60,10 +60,10 @@ class Progress:
         return [asdict(training) for training in self.trainings]
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Stand where `state` was taken, within the last training.
+        """Restore what `state` returned, to go on within the last training.
 
         Raises:
-            ValueError: it is no such state.
+            ValueError: `state` has another form.
         """
         try:
             kept = [Training(**one) for one in state]
@@ -82,8 +82,8 @@ class Progress:
         first_epoch: int = 0,
         best: tuple[int, float] = (0, float("nan")),
     ) -> Iterator[None]:
-        """Within it one training runs, from an epoch on (0 is the first), or the one that was
-        stopped goes on; `best` are the best epoch before, 0 where there is none, and its score."""
+        """Context of one training, which starts at an epoch (0 is the first) or resumes the stopped
+        one; `best` is the best epoch so far, 0 if there is none, and its score."""
         now = self._stopped or Training(name, limit, patience, first_epoch, *best)
         self._stopped, now.limit, now.patience = None, limit, patience
         self.trainings.append(now)
@@ -100,7 +100,7 @@ class Progress:
 
     @contextmanager
     def epoch(self, index: int, steps: int, optimizer: Optimizer) -> Iterator[None]:
-        """Within it an epoch is trained, whose steps are the optimizer's."""
+        """Context of the training of one epoch, which counts the steps of the optimizer."""
         now = self._present_training()
         now.epoch = index + 1
         self._show(now, "", 0.0)
@@ -124,7 +124,7 @@ class Progress:
 
     @contextmanager
     def validation(self) -> Iterator[None]:
-        """Within it the model is evaluated on validation."""
+        """Context of one evaluation on validation."""
         now = self._present_training()
         self._show(now, "validation")
         start = time.perf_counter()
@@ -133,11 +133,11 @@ class Progress:
 
     @property
     def validations(self) -> int:
-        """How many there were, in all trainings, with those before a stop."""
+        """Number of validations so far, in all trainings, including those before a stop."""
         return sum(len(training.curve) for training in self.trainings)
 
     def validated(self, score: float, improved: bool) -> None:
-        """The score of the present epoch, and whether it is the best."""
+        """Record the score of the current epoch, and whether it is the best."""
         now = self._present_training()
         now.score, now.worse = score, 0 if improved else now.worse + 1
         spent = sum(t.train_seconds + t.valid_seconds for t in self.trainings)
@@ -147,7 +147,7 @@ class Progress:
         self._show(now, "")
 
     def _present_training(self) -> Training:
-        """The present training; one of its own for an evaluation outside of any."""
+        """The current training; a new one for an evaluation outside of any training."""
         if not self.trainings:
             self.trainings.append(Training("", 1, 0))
         return self.trainings[-1]
@@ -164,7 +164,7 @@ class Progress:
             best = f"best {now.best_score:.4f} in epoch {now.best_epoch}"
             parts.append(f"{self.metric} {now.score:.4f}, {best}")
         if now.worse:
-            parts.append(f"stops after {now.patience - now.worse + 1} more without a better one")
+            parts.append(f"stops after {now.patience - now.worse + 1} more without improvement")
         if now.done:
             parts.append(f"at most {duration(now.seconds_left(part))} left")
         return " | ".join(parts)

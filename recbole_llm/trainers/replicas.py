@@ -23,14 +23,14 @@ Loss = Tensor | tuple[Tensor, ...]
 
 
 class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
-    """RecBole's trainer; where several processes train, its losses are those of all their rows.
+    """RecBole's trainer; if several processes train, its losses cover the rows of all of them.
 
-    RecBole's loop over batches takes the loss as an argument. So this class comes before a trainer
-    with a loop of its own (NCL's), and after one that calls the loop with losses of its choice
-    (KG's, MKR's, RecVAE's); beside any other trainer either place will do.
+    RecBole's loop over batches takes the loss as an argument. Among the bases, this class thus
+    comes before a trainer with its own loop (NCL's), and after a trainer that calls the loop with
+    losses of its choice (KG's, MKR's, RecVAE's); for other trainers the order does not matter.
     """
 
-    _replicas: nn.Module | None = None  # the processes' copies of the model, which DDP keeps alike
+    _replicas: nn.Module | None = None  # the model in DDP, which keeps the processes' copies equal
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """Train; arguments and result as RecBole's."""
@@ -40,7 +40,7 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
         try:
             return super().fit(*args, **kwargs)
         finally:
-            self._replicas = None  # and with it its hooks on the parameters
+            self._replicas = None  # this also removes its hooks on the parameters
 
     def _train_epoch(
         self,
@@ -53,11 +53,11 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
         return super()._train_epoch(train_data, epoch_idx, loss, show_progress)
 
     def shared(self, loss: Callable[..., Loss]) -> Callable[..., Loss]:
-        """The loss that a loop over batches calls for one of the model's, within `fit`: its
-        gradients are those of all processes' rows.
+        """Wrap one of the model's losses for a loop over batches within `fit`, so that its
+        gradients cover the rows of all processes.
 
-        It counts by the targets it is the mean of, so that the mean over processes is that over
-        the rows of the whole batch. It raises ValueError where the model returns no loss.
+        It is weighted by its number of targets, so that the mean over processes equals the mean
+        over the whole batch. It raises ValueError if the model returns no loss.
         """
         replicas, loss = self._replicas, _add_checks(loss, type(self.model).__name__)
         if replicas is None:
@@ -72,7 +72,7 @@ class ReplicaTrainer(recbole.trainer.Trainer):  # type: ignore[misc]
 
 
 def _add_checks(loss: Callable[..., Loss], model: str) -> Callable[..., Loss]:
-    """The loss, or ValueError where it gives something else than numbers with gradients."""
+    """Wrap a loss to raise ValueError if it returns anything but numbers with gradients."""
 
     def calculate(interaction: Interaction) -> Loss:
         value = loss(interaction)
@@ -92,7 +92,7 @@ def _add_checks(loss: Callable[..., Loss], model: str) -> Callable[..., Loss]:
 
 
 class _Caller(nn.Module):
-    """Gives DDP, which hooks a module's ``forward``, any of the model's losses to run."""
+    """A module that runs any of the model's losses in ``forward``, which DDP hooks."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -107,18 +107,19 @@ def _wrap_in_ddp(model: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model, group)  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # its next name copies the buffers once
+        warnings.simplefilter("ignore", FutureWarning)  # the new argument copies buffers once
         return DistributedDataParallel(
             _Caller(model),
             process_group=group,
-            # Item vectors of any size, which no step changes; see `align_statistics` for others.
+            # Buffers can be large item vectors, which no step changes; for others see
+            # `align_statistics`.
             broadcast_buffers=False,
-            find_unused_parameters=True,  # a phase, a pretraining, a loss trains a part
+            find_unused_parameters=True,  # a phase, a pretraining or a loss may train a part
         )
 
 
 def _row_weight(interaction: Interaction, config: Config) -> float:
-    """Targets of this process's part, in parts of the processes' mean."""
+    """Number of targets in this process's part of the batch, relative to the processes' mean."""
     own = target_count(interaction, config)
     total = torch.tensor(own)
     torch.distributed.all_reduce(total)
@@ -126,7 +127,7 @@ def _row_weight(interaction: Interaction, config: Config) -> float:
 
 
 def align_statistics(model: nn.Module) -> None:
-    """Give all processes the first's running statistics (batch normalization's)."""
+    """Give all processes the running statistics (of batch normalization) of the first."""
     if distributed.world_size() > 1:
         state = model.state_dict()
         own = {name: state[name].cpu() for name, _ in model.named_buffers() if name in state}

@@ -1,7 +1,7 @@
 """Resuming: a stopped run ends as if it had not been stopped.
 
-The state lies in a file of its own beside the run's checkpoint, ``saved/PAD-…-last.pth``,
-which is written before each epoch and removed when the run ends well.
+The state is kept in a separate file beside the run's checkpoint, ``saved/PAD-…-last.pth``,
+which is written before each epoch and removed when the run ends without an error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
 
 @contextmanager
 def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
-    """Keep a run's file to resume from, until the block ends without an error."""
+    """Keep a file to resume the run from, until the block ends without an error."""
     if wanted:
         trainer.keep_last_file()
     try:
@@ -53,16 +53,16 @@ def resumable(trainer: EngineMixin, wanted: bool = True) -> Iterator[None]:
 
 
 class ResumableMixin(EngineMixin):
-    """A training that goes on after a stop."""
+    """Training that can be resumed after a stop."""
 
-    run_file: str  # the run's own checkpoint, where its last_file is kept
+    run_file: str  # the run's own checkpoint, beside which last_file is kept
     best_valid_result: dict[str, Any] | None
     train_loss_dict: dict[int, float]
-    resume_point = ResumePoint()  # of its ids alone, as soon as the training has gone on from it
+    resume_point = ResumePoint()  # once training has resumed from it, holds only its ids
     _train_dataset: Dataset
 
     def keep_last_file(self) -> None:
-        """Keep a file that a stopped run goes on from."""
+        """Keep a file from which a stopped run can be resumed."""
         if self.last_file is None:
             self.run_file = self.saved_model_file
             self.last_file = part_file(self.run_file, "last")
@@ -72,10 +72,10 @@ class ResumableMixin(EngineMixin):
             )
 
     def record_data_state(self, train_data: AbstractDataLoader) -> None:
-        """Take what checkpoints say of the data; a resumed run has to have what it began with.
+        """Store what checkpoints say of the data, which must be unchanged in a resumed run.
 
         Raises:
-            ValueError: the data is numbered otherwise than in the checkpoint, or has changed.
+            ValueError: ids are not those of the checkpoint, or the data has changed.
         """
         point = self.resume_point
         check_numbers(vocabulary_of(train_data.dataset), point.tokens)
@@ -83,18 +83,18 @@ class ResumableMixin(EngineMixin):
         self._train_dataset = train_data.dataset
         if point.state is None:
             return
-        # Times, labels, fields and what is held out count, too.
+        # Compare files too, since times, labels, fields and held-out rows also matter.
         now = self._data_state.get("trained_on"), self._file_digests
         if (point.trained_on, point.state["files"]) != now:
             raise ValueError(
-                f"resume: '{self.last_file}' is of a run on other data, since the files or "
-                f"pictures changed; use them as they were, or start anew"
+                f"resume: '{self.last_file}' is of a run on other data: files or pictures have "
+                f"changed since; use them as they were, or start anew"
             )
 
     @cached_property
     def _file_digests(self) -> dict[str, str]:
-        """Digests of the atomic files, and of the items' vectors, which other files are read for:
-        pictures, templates, vectors themselves."""
+        """Digests of the atomic files, and of the item vectors, which depend on other files:
+        pictures, templates, the vectors themselves."""
         atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
         known, features = get_registry(), features_of(self._train_dataset, self.config)
         loaded = [n for n in run_reads(self.config) if known.find(FeatureSpec, n).when == "loaded"]
@@ -124,13 +124,13 @@ class ResumableMixin(EngineMixin):
             run_state.set_random_state(point.state["random"][rank], self._loaders)
             self.resume_point = ResumePoint(point.tokens)
         elif self.last_file is not None:
-            run = self._collect_run_state()  # which all processes have a part of
+            run = self._collect_run_state()  # gathered from all processes
             if distributed.is_main():
                 write_checkpoint({**self._checkpoint(epoch_idx - 1), STOPPED: run}, self.last_file)
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
     def resume_run(self, file: str) -> None:
-        """Go on from what `keep_last_file` kept, as if not stopped; the file is kept on.
+        """Resume from the file of `keep_last_file` as if not stopped; keep writing that file.
 
         Raises:
             ValueError: `load_run` refuses it.
@@ -143,8 +143,8 @@ class ResumableMixin(EngineMixin):
         self._restore_run(self.resume_point, checkpoint[STOPPED])
 
     def _restore_run(self, point: ResumePoint, state: dict[str, Any]) -> None:
-        """Take up a stopped run where its `state` was collected, but for random numbers and what
-        the model counts, which its first epoch starts with."""
+        """Restore a stopped run to where its `state` was collected, except for random states and
+        changed values of the model, which are restored as its first epoch starts."""
         self._restore_optimizer(point)
         self._restore_progress(state)
         best = "none"
@@ -174,9 +174,9 @@ class ResumableMixin(EngineMixin):
         return {
             "file": Path(self.run_file).name,
             "files": self._file_digests,
-            "worker": self.config["worker"],  # of this machine, so not among the settings
+            "worker": self.config["worker"],  # depends on the machine, so not among the settings
             "best": Path(self.saved_model_file).name,
-            # RecBole rounds some metrics as float32, which a Python float would not give back.
+            # RecBole rounds some metrics as float32, which a Python float would not restore.
             "result": result and {k: np.asarray(v) for k, v in result.items()},
             "losses": dict(self.train_loss_dict),
             "trainings": self.progress.state(),
@@ -186,6 +186,6 @@ class ResumableMixin(EngineMixin):
         }
 
     def _more_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """RecVAE has one for each part of the model."""
+        """Optimizers besides ``optimizer``: RecVAE has one for each part of the model."""
         optimizers = {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
         return {k: v for k, v in optimizers.items() if v is not self.optimizer}

@@ -1,4 +1,4 @@
-"""The point that a training goes on from, as a checkpoint holds it."""
+"""The point from which a training resumes, as a checkpoint holds it."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _STATE = (
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a checkpoint's training was; without a file to go on from, nowhere."""
+    """Where a checkpoint's training was; by default, of a training that resumes nothing."""
 
-    tokens: Packed | None = None  # names of the ids that the weights are of
+    tokens: Packed | None = None  # names of the ids that the weights belong to
     trained_on: str | None = None  # digest of the training data
     optimizer: dict[str, Any] = field(default_factory=dict)
     epoch: int = -1  # the last one that was trained
     cur_step: int = 0
     best_valid_score: float = nan
-    state: dict[str, Any] | None = None  # of a stopped run, beyond RecBole's checkpoint
+    state: dict[str, Any] | None = None  # what a stopped run adds to RecBole's checkpoint
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any]) -> ResumePoint:
-        """The point of a checkpoint that has `PARTS`, as a stopped run's or any other."""
+        """The point of any checkpoint that has `PARTS`, of a stopped run or not."""
         return cls(
             tokens=checkpoint.get("tokens"),
             trained_on=checkpoint.get("trained_on"),
@@ -56,18 +56,18 @@ def part_file(run_file: str, part: str) -> str:
 
 
 def load_run(file: str, config: Config) -> dict[str, Any]:
-    """The checkpoint that a run is resumed from.
+    """The checkpoint from which a run is resumed.
 
     Raises:
-        ValueError: none, a damaged one, one that does not say where a run stood, one of another
-            model, data set or settings, or one whose run's best weights are not beside it.
+        ValueError: it is missing or damaged, does not say where a run stopped, has another model,
+            data set, setting or number of processes, or lacks the run's best weights beside it.
     """
     checkpoint = load_checkpoint(file)
     state = checkpoint.get(STOPPED)
     if not isinstance(state, dict):
         raise ValueError(
-            f"resume: '{file}' holds a model but not where its run stood; that is in "
-            f"<model>-…-last.pth, as long as the run has not ended"
+            f"resume: '{file}' holds a model but not where its run stopped, which is in "
+            f"<model>-…-last.pth until the run ends"
         )
     require(checkpoint, PARTS, file)
     require(state, _STATE, file)
@@ -97,5 +97,5 @@ def _check_same_settings(then: dict[str, Any], now: dict[str, Any], file: str) -
 
 
 def file_beside(file: str, name: str) -> Path:
-    """A file that a checkpoint names: never outside of the checkpoint's folder."""
+    """The path of a file that a checkpoint names, always in the checkpoint's folder."""
     return Path(file).with_name(Path(name).name)

@@ -1,4 +1,4 @@
-"""State that the next epoch of a training depends on, and RecBole's checkpoints lack."""
+"""State that the next epoch of a training depends on, but that RecBole's checkpoints lack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_llm.core import model_traits
 
 Marks = dict[tuple[str, str], tuple[Any, int]]
-_WIDEST = 8  # bytes of a number that torch has
+_WIDEST = 8  # bytes of the largest numbers of torch
 _PARTS = ("general_dataloader", "kg_dataloader")  # of RecBole's loader of knowledge graphs
 
 
@@ -53,16 +53,16 @@ def _generators(loaders: Sequence[Any]) -> Iterator[torch.Generator]:
 
 
 def mark_states(model: nn.Module) -> Marks:
-    """Each of `_states` with its version, by which `find_changes` knows the new ones."""
+    """Each of `_states` with its version, by which `find_changes` detects changes."""
     return {key: (value, _version(value)) for key, value in _states(model)}
 
 
 def find_changes(model: nn.Module, before: Marks) -> list[tuple[str, str, Any]]:
-    """Values that are others than when the marks were made: module, name, value.
+    """Values that have changed since the marks were made: module, name, value.
 
     VAEs count their steps, KGAT recomputes its adjacency, LLM-ESR's bank fills, LINE shuffles a
-    list: none of it is in RecBole's ``state_dict`` or ``other_parameter``. What a model makes only
-    in training, such as SGL's subgraphs of an epoch, it makes anew.
+    list: none of it is in RecBole's ``state_dict`` or ``other_parameter``. Values that exist only
+    in training, such as SGL's subgraphs of an epoch, are left out, as the model makes them anew.
     """
     changes = []
     for key, value in _states(model):
@@ -96,7 +96,7 @@ def _is_begun(before: object, value: object) -> bool:
 
 
 def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
-    """Public numbers, arrays and tensors, buffers among them, that no checkpoint holds."""
+    """Yield public numbers, arrays and tensors, including buffers, that no checkpoint holds."""
     saved = set(model_traits.other_parameter_names(model))
     for module_name, module in model.named_modules():
         outside = module._non_persistent_buffers_set
@@ -109,7 +109,7 @@ def _states(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
 
 
 def _kind(value: Any) -> type | None:
-    """Number, array or tensor, of those that a checkpoint can hold; None: something else."""
+    """The kind of a value: number, array or tensor; None if a checkpoint cannot hold it."""
     if isinstance(value, np.ndarray):
         of = value.dtype
         held = of.kind in "biuf" and of.isnative and of.itemsize <= _WIDEST
@@ -120,7 +120,7 @@ def _kind(value: Any) -> type | None:
 
 
 def _version(value: Any) -> int:
-    """A number that a change in place changes."""
+    """A number that differs after the value is changed in place."""
     if isinstance(value, np.ndarray):
         return crc32(np.ascontiguousarray(value).data)
     return value._version if isinstance(value, Tensor) else 0

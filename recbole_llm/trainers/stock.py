@@ -1,6 +1,6 @@
-"""RecBole's trainers with the engine before them, and which of them a model has.
+"""RecBole's trainers with the engine before them, and the choice of a model's trainer.
 
-``Trainer`` is the one to extend, or another of these where RecBole has one for such models.
+Extend ``Trainer``, or another class of this module if RecBole has its own trainer for such models.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ class KGTrainer(Trainer, recbole_trainers.KGTrainer, ReplicaTrainer):  # type: i
 
 
 class KGATTrainer(Trainer, recbole_trainers.KGATTrainer, ReplicaTrainer):  # type: ignore[misc]
-    """KGAT's."""
+    """The trainer of KGAT."""
 
 
 class MKRTrainer(Trainer, recbole_trainers.MKRTrainer, ReplicaTrainer):  # type: ignore[misc]
-    """MKR's."""
+    """The trainer of MKR."""
 
 
 class TraditionalTrainer(Trainer, recbole_trainers.TraditionalTrainer):  # type: ignore[misc]
-    """One epoch, for models that count."""
+    """One epoch, for models that train by counting."""
 
 
 class RecVAETrainer(Trainer, recbole_trainers.RecVAETrainer, ReplicaTrainer):  # type: ignore[misc]
-    """RecVAE's."""
+    """The trainer of RecVAE."""
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
-        self.optimizer = self.optimizer_decoder  # whose state is saved after an epoch
+        self.optimizer = self.optimizer_decoder  # checkpoints save its state
 
 
 class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
-    """NCL's.
+    """The trainer of NCL.
 
     Raises:
         ValueError: more clusters than users or items.
@@ -63,19 +63,19 @@ class NCLTrainer(Trainer, recbole_trainers.NCLTrainer):  # type: ignore[misc]
         fewest = min(model.n_users, model.n_items)
         if config["num_clusters"] > fewest:
             raise ValueError(
-                f"num_clusters: {config['num_clusters']} clusters of {fewest - 1} users or items; "
-                f"set --num_clusters={max(1, fewest // 10)}"
+                f"num_clusters: {config['num_clusters']} clusters are more than the {fewest - 1} "
+                f"users or items; set --num_clusters={max(1, fewest // 10)}"
             )
 
     def keep_last_file(self) -> None:
-        """Keep nothing: its clusters are made between epochs, out of reach."""
+        """Keep nothing: runs cannot be resumed, since NCL makes its clusters between epochs."""
 
 
 class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignore[misc]
-    """Base of the trainers with pretraining stages, whose last epoch is the run's checkpoint.
+    """Base of the trainers with pretraining stages, whose last epoch becomes the run's checkpoint.
 
-    RecBole keeps only every ``save_step``-th epoch, and names it by model, data set and number, so
-    that another stage, seed or setting overwrites it.
+    RecBole saves only every ``save_step``-th epoch, and names its file by model, data set and
+    epoch, so that a run of another stage, seed or setting overwrites it.
     """
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
@@ -84,7 +84,7 @@ class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignor
         if self.next_train_stage is not None:
             self.collects_data, self.epochs = True, self.pretrain_epochs
             self.kept_every: int = config["save_step"]
-            self.save_step = self.pretrain_epochs + 1  # RecBole saves none
+            self.save_step = self.pretrain_epochs + 1  # so RecBole saves none
 
     def _train_epoch(
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
@@ -102,16 +102,16 @@ class PretrainTrainer(Trainer, recbole_trainers.PretrainTrainer):  # type: ignor
 
 
 class S3RecTrainer(PretrainTrainer, recbole_trainers.S3RecTrainer):  # type: ignore[misc]
-    """S3Rec's."""
+    """The trainer of S3Rec."""
 
 
 class RaCTTrainer(PretrainTrainer, recbole_trainers.RaCTTrainer):  # type: ignore[misc]
-    """RaCT's."""
+    """The trainer of RaCT."""
 
 
 class DecisionTreeTrainer(EngineMixin, recbole_trainers.DecisionTreeTrainer):  # type: ignore[misc]
-    """Base of the trainers of decision trees, whose libraries write them to a file of their own
-    (text or JSON, no pickle), which checkpoints hold."""
+    """Base of the trainers of decision trees. Checkpoints hold the content of the file to which
+    the libraries write the trees (text or JSON, no pickle)."""
 
     collects_data = True
     temp_file: str
@@ -119,7 +119,7 @@ class DecisionTreeTrainer(EngineMixin, recbole_trainers.DecisionTreeTrainer):  #
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
         super().__init__(config, model)
-        # XGBoost knows a format by the suffix; RecBole's is .pth.
+        # XGBoost chooses a format by the suffix; RecBole's is .pth.
         names = (self.temp_file, self.temp_best_file)
         self.temp_file, self.temp_best_file = (str(Path(n).with_suffix(".json")) for n in names)
 
@@ -130,27 +130,27 @@ class DecisionTreeTrainer(EngineMixin, recbole_trainers.DecisionTreeTrainer):  #
 
 
 class XGBoostTrainer(DecisionTreeTrainer, recbole_trainers.XGBoostTrainer):  # type: ignore[misc]
-    """XGBoost's."""
+    """The trainer of XGBoost."""
 
 
 class LightGBMTrainer(DecisionTreeTrainer, recbole_trainers.LightGBMTrainer):  # type: ignore[misc]
-    """LightGBM's."""
+    """The trainer of LightGBM."""
 
 
 def get_trainer(name: str) -> type[EngineMixin]:
     """The trainer class of a registered or stock model, with which ``run`` trains it too.
 
     Raises:
-        ValueError: unknown model, or a plugin's trainer that is RecBole's and not one of these, or
-            leaves out what these do around an epoch.
+        ValueError: the model is unknown, or a plugin's trainer does not extend one of these
+            classes, or replaces what they do around an epoch.
     """
     return trainer_of(get_model(name), spec_by_name(name))
 
 
 def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
-    """The trainer class of a model's class, which need not be registered; raises as above."""
+    """The trainer class for a model class, which need not be registered; raises as above."""
     own = spec.trainer
-    if own is None:  # RecBole's choice, as the class of its name here
+    if own is None:  # RecBole's choice: the class of the same name here
         own = globals()[get_recbole_trainer(model.type, spec.stock_name).__name__]
     trainer: type[EngineMixin] = resolve(own, f"trainer of model '{spec.name}'")
     if not (isinstance(trainer, type) and issubclass(trainer, EngineMixin)):
@@ -162,8 +162,8 @@ def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
         )
     if model_traits.is_phased(model) and not issubclass(trainer, PhasedTrainer):
         raise ValueError(
-            f"trainer '{trainer.__name__}' of model '{spec.name}' trains no phases, which the "
-            f"model has; let it extend {PhasedTrainer.__module__}:{PhasedTrainer.__name__}"
+            f"trainer '{trainer.__name__}' of model '{spec.name}' trains no phases, but the model "
+            f"has them; let it extend {PhasedTrainer.__module__}:{PhasedTrainer.__name__}"
         )
     if not trainer._train_epoch.__module__.startswith("recbole_llm."):
         raise ValueError(

@@ -54,11 +54,11 @@ class Trainer(ResumableMixin, ReplicaTrainer):
         return {**state, "optimizer": self.optimizer.state_dict()}
 
     def resume_checkpoint(self, resume_file: str | os.PathLike[str]) -> None:
-        """Train on from the best epoch's checkpoint, in whose place the next ones are saved, as
-        RecBole does; `resume_run` goes on from the last epoch, with its random numbers.
+        """Continue training from the best epoch's checkpoint, which the next ones overwrite, as in
+        RecBole; `resume_run` instead continues from the last epoch, with its random numbers.
 
         Raises:
-            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
+            ValueError: the file is no checkpoint, is damaged, or has another model or item vectors.
         """
         checkpoint = load_checkpoint(resume_file)
         require(checkpoint, PARTS, resume_file)
@@ -79,19 +79,19 @@ class Trainer(ResumableMixin, ReplicaTrainer):
         model_file: str | None = None,
         show_progress: bool = False,
     ) -> Any:
-        """Metrics of the model, or of a checkpoint's weights; arguments and result as RecBole's.
+        """Metrics of the model, or of a checkpoint's weights; arguments and result as in RecBole.
 
         Raises:
-            ValueError: no checkpoint, a damaged one, or one of another model or other item vectors.
+            ValueError: the file is no checkpoint, is damaged, or has another model or item vectors.
         """
         if not eval_data:
             return None
         self._items_a_block = getattr(eval_data, "items_a_block", None)
         if load_best_model:
             file = model_file or self.saved_model_file
-            distributed.barrier()  # until it is saved
+            distributed.barrier()  # until the checkpoint is saved
             checkpoint = load_checkpoint(file)
-            if model_file is not None:  # else it was saved here
+            if model_file is not None:  # else this run saved it
                 check_numbers(vocabulary_of(eval_data.dataset), checkpoint.get("tokens"))
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
@@ -100,8 +100,8 @@ class Trainer(ResumableMixin, ReplicaTrainer):
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The batch, its scores [B, n], by blocks where the loader asks for it and the model can,
-        and rows and items of its positives."""
+        """The batch, its scores [B, n], and the rows and items of its positives; scores are
+        `BlockScores` if the loader asks for blocks and the model has factors."""
         if self._items_a_block is None or not has_factors(type(self.model)):
             return super()._full_sort_batch_eval(batched_data)
         interaction, history, *positives = batched_data
