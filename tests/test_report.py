@@ -243,7 +243,7 @@ def test_protocols_in_words(args: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("model", "times", "keys", "said"),
     [
-        ("BPR", 2, {}, "2 of {} interactions are with an item that the user has already; "),
+        ("BPR", 2, {}, "2 of {} interactions are with an item that the user already has; "),
         ("BPR", 0, {}, ""),
         ("BPR", 2, {"rm_dup_inter": "first"}, ""),
         ("SASRec", 2, {}, ""),

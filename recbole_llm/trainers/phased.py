@@ -91,7 +91,7 @@ class PhasedTrainer(Trainer):
         if self._first_phase == len(self.phases):
             raise ValueError(f"'{file}' is of the last phase, '{reached}': no phase follows it")
         if STOPPED in checkpoint:
-            raise ValueError(f"'{file}' is of a stopped run; resume that with --resume={file}")
+            raise ValueError(f"'{file}' is of a stopped run; resume it with --resume={file}")
         check_same_split(checkpoint["config"], self.config, file)
         load_model_state(self.model, self._with_own_starts(checkpoint), file)
         self.resume_point = ResumePoint(checkpoint.get("tokens"))

@@ -107,5 +107,5 @@ def test_parts_that_are_not_there_are_named_with_their_model(
         trainer_of(model, ModelSpec("M", BPR, trainer="nosuch:T"))
     with pytest.raises(ValueError, match="^trainer 'dumps' of model 'M' lacks"):
         trainer_of(model, ModelSpec("M", BPR, trainer="json:dumps"))
-    with pytest.raises(ValueError, match="^data set of model 'D': .* extends no data set of RecB"):
+    with pytest.raises(ValueError, match="^data set of model 'D': .* extends no data set class of"):
         create_dataset(Config("D", "tiny", config_dict={"data_path": "dataset"}))

@@ -93,5 +93,5 @@ def test_interactions_of_items_without_a_row_are_counted(
     load("BPR", "tiny", load_col={"inter": INTER})
     assert "left out" not in caplog.text
     load("BPR", "tiny", load_col={"inter": INTER, "item": ["item_id", "genre"]})
-    said = f"{lost} interactions of users or items without a row in the .user or .item file, left"
+    said = f"left out {lost} interactions of users or items without a row in the .user or .item"
     assert lost > 1 and said in caplog.text

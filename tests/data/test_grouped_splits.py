@@ -82,5 +82,5 @@ def test_a_split_seed_of_a_data_set_that_draws_its_own_is_refused(
     config = made(eval_args=leave_one_out(order="RO"), split_seed=7)
     config["MODEL_TYPE"] = ModelType.GENERAL
     monkeypatch.setattr(create, "dataset_class", lambda model, kind: stock.Dataset)
-    with pytest.raises(ValueError, match="split_seed: .* has a data set of its own, Dataset, "):
+    with pytest.raises(ValueError, match="split_seed: .* has its own data set class, Dataset, "):
         create.create_dataset(config)

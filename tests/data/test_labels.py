@@ -25,7 +25,7 @@ def labeled(folder: Path, labels: list[str], **keys: Any) -> Any:
 
 def test_missing_labels_are_refused_and_left_out_as_it_says(tmp_path: Path) -> None:
     """RecBole fills them with the mean of all rows, held-out ones among them."""
-    with pytest.raises(ValueError, match="'label': .* have no value, of which labels") as caught:
+    with pytest.raises(ValueError, match="'label': .* have no value to make a label") as caught:
         labeled(tmp_path, ["1", "", "0"])
     assert """--val_interval="{'label': '(-inf,inf)'}\"""" in str(caught.value)
     chosen = labeled(tmp_path, ["1", "", "0"], val_interval={"label": "(-inf,inf)"})
@@ -33,7 +33,7 @@ def test_missing_labels_are_refused_and_left_out_as_it_says(tmp_path: Path) -> N
 
 
 def test_a_threshold_of_missing_ratings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'label': .* have no value, of which labels are made"):
+    with pytest.raises(ValueError, match="'label': .* have no value to make a label from"):
         labeled(tmp_path, ["5", "", "1"], threshold={"label": 3})
 
 
@@ -57,7 +57,7 @@ def test_training_that_takes_all_rows_for_chosen_warns_of_label_0(
     dataset = labeled(tmp_path, ["1", "0", "1"], train_neg_sample_args=negatives)
     zeros = int((dataset.inter_feat["label"] == 0).sum())
     warned = (
-        f"train_neg_sample_args: training takes all rows for chosen, though {zeros} of "
+        f"train_neg_sample_args: training takes all rows for positives, though {zeros} of "
         f"{len(dataset.inter_feat)} interactions have label 0; set --train_neg_sample_args=None"
     )
     assert zeros and (warned in caplog.text) == (negatives is not None)
@@ -127,7 +127,7 @@ def test_labels_are_not_on_disk(tmp_path: Path, model: str) -> None:
     write_tiny_dataset(tmp_path)
     rated = {"split": {"RS": [8, 1, 1]}, "order": "TO", "mode": "labeled"}
     keys = {"data_path": str(tmp_path), "interactions": "disk", "eval_args": rated}
-    with pytest.raises(ValueError, match=f"interactions: disk .* no labels, which {model} learns"):
+    with pytest.raises(ValueError, match=f"interactions: disk .* {model} learns labels"):
         create_dataset(Config(model, "tiny", config_dict=keys))
 
 

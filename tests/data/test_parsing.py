@@ -51,7 +51,7 @@ LINES = {
     "u1\ti3\t4\t": "line 5: timestamp:float (TIME_FIELD) is missing, so the order",
     "u1\ti3\t4\tnan": "line 5: timestamp:float (TIME_FIELD) is missing",
     "u1\ti3\t4\t-inf": "line 5: -inf in timestamp:float is infinite",
-    "u1\ti3\t4\t1e300": "line 5: 1e300 in timestamp:float is infinite, or no number that models",
+    "u1\ti3\t4\t1e300": "line 5: 1e300 in timestamp:float is infinite, or too large for models",
     "u1\ti3\t4\t2021-03-04": "line 5: '2021-03-04' in timestamp:float is not a number",
     "u1\ti3\tfour\t1000": "line 5: 'four' in rating:float is not a number",
     "u1\t\t4\t1000": "line 5: item_id is empty",
@@ -115,8 +115,8 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     line = text.partition("é")[0].count("\n") + 1
     for raw, message in (
         (gzip.compress(text.encode()), "is compressed (gzip); unpack it"),
-        (text.encode("utf-16"), "is no utf-8 text (UTF-16, or binary); save it as UTF-8"),
-        (text.encode("utf-16-le"), "is no utf-8 text (UTF-16, or binary); save it as UTF-8"),
+        (text.encode("utf-16"), "is not utf-8 text (UTF-16, or binary); save it as UTF-8"),
+        (text.encode("utf-16-le"), "is not utf-8 text (UTF-16, or binary); save it as UTF-8"),
         (text.encode("latin-1"), f"line {line} is not utf-8; save the file as UTF-8, or name"),
     ):
         file.write_bytes(raw)
@@ -187,7 +187,7 @@ def test_rows_of_one_item_that_differ_are_refused(tmp_path: Path) -> None:
     with_line(tmp_path, 2, row, "item")
     assert create_dataset(config(tmp_path, load_col=columns)).item_feat is not None
     file = with_line(tmp_path, 2, row.replace("comedy\t", "drama\t"), "item")
-    said = f"'{file}': several rows of one item_id differ: 'i2'; keep one row each"
+    said = f"'{file}': several rows of one item_id differ: 'i2'; keep one row for each"
     assert refusal(config(tmp_path, load_col=columns)) == said
 
 
@@ -272,8 +272,8 @@ def test_a_filter_lists_the_tokens_to_keep(tmp_path: Path, years: list[Any]) -> 
     ("field", "values", "message"),
     [
         ("gender", "[0,1]", "'gender' is a token column, which has no interval; list the tokens"),
-        ("price", ["a"], "'price' is a float column, of which no tokens are listed; give an in"),
-        ("title", ["The"], "'title' is a column of sequences (token_seq), by which no row is kept"),
+        ("price", ["a"], "'price' is a float column, which takes no list of tokens; give an in"),
+        ("title", ["The"], "'title' is a column of sequences (token_seq), which cannot filter"),
     ],
 )
 def test_a_filter_in_the_form_of_another_type(
@@ -293,7 +293,7 @@ def test_a_threshold_reads_its_column_and_leaves_it_out_again(tmp_path: Path) ->
     for field in ("gender", "item_id"):
         said = refusal(config(tmp_path, "DeepFM", threshold={field: 1}))
         assert said.startswith(f"threshold: '{field}' is no float column of '")
-        assert said.endswith("of which labels are made; those are rating, timestamp")
+        assert said.endswith("and labels are made from float columns; these are rating, timestamp")
 
 
 @pytest.mark.parametrize(

@@ -154,8 +154,8 @@ def test_epochs_are_reproducible_and_differ(made: MakeConfig) -> None:
         ({"window_stride": 5}, "window_stride.*MAX_ITEM_LIST_LENGTH .4., got 5"),
         ({"window_stride": 0}, "window_stride"),
         ({"transform": "crop_itemseq", "eta": 0.5}, "transform.*train_level: prefix"),
-        ({"transform": "reorder_itemseq"}, "beta: transform: reorder_itemseq needs it, the share"),
-        ({"transform": "mask_itemseq"}, "mask_ratio: transform: mask_itemseq needs it, the share"),
+        ({"transform": "reorder_itemseq"}, "beta: transform: reorder_itemseq needs this share"),
+        ({"transform": "mask_itemseq"}, "mask_ratio: transform: mask_itemseq needs this share"),
         ({**BPR, "train_neg_sample_args": {**BPR["train_neg_sample_args"], "dynamic": True}},  # type: ignore[dict-item]
          "dynamic"),
     ],

@@ -249,4 +249,4 @@ def test_labels_on_one_part_and_sampled_candidates_on_the_other(
     for mode, part in zip(modes, parts, strict=True):
         rows = sum(len(batch[0]) for batch in part)
         assert rows == len(part.dataset) * (1 if mode == "labeled" else 6)
-    assert "mode uni5 counts all that is held out as chosen, though 202 of 493" in caplog.text
+    assert "mode uni5 takes all held-out rows for positives, though 202 of 493" in caplog.text

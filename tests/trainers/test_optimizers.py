@@ -80,8 +80,8 @@ def test_both_parts_resume_with_their_moments() -> None:
     ("SASRec", {"loss_type": "CE", "train_neg_sample_args": None},
      "loss_type: CE scores every item for every target.*--loss_type=SSM"),
     ("SASRec", {"weight_decay": 0.1}, "weight_decay: needs the gradients of all items"),
-    ("SASRec", {"learner": "SGD"}, "learner: with item_table: sparse the table learns by Adam"),
-    ("LightGCN", {}, "item_table: LightGCN has no sparse one"),
+    ("SASRec", {"learner": "SGD"}, "learner: with item_table: sparse, the table is trained by Adam"),
+    ("LightGCN", {}, "item_table: LightGCN has no sparse item table"),
 ])  # fmt: skip
 def test_what_touches_all_rows_is_refused(
     model: str, changes: dict[str, Any], message: str
@@ -97,14 +97,14 @@ def test_a_model_without_a_table_is_refused() -> None:
     _, train, _, _ = load_data(config)
     model = build_model(config, train.dataset)
     del model.item_embedding
-    with pytest.raises(ValueError, match="item_table: SASRec has no sparse one"):
+    with pytest.raises(ValueError, match="item_table: SASRec has no sparse item table"):
         build_trainer(config, model)
 
 
 def test_several_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "_here", distributed.ProcessRank(0, 0, 2))
     config: Any = {"item_table": "sparse", "device": torch.device("cuda")}
-    with pytest.raises(ValueError, match="item_table: nccl does not add up the sparse gradients"):
+    with pytest.raises(ValueError, match="item_table: NCCL cannot sum the sparse gradients"):
         sparse_table(torch.nn.Module(), config)
 
 

@@ -87,7 +87,7 @@ def test_a_first_phase_that_never_got_better_is_named(
     trainer = run.trainer(Phase("first", 4, 0.05, 1), Phase("second", 1, 0.05, 1))
     scripted(trainer, *scores, 9)
     trainer.fit(run.train, run.valid, verbose=False)
-    text = "phase first stopped after epoch 3 and was not better than in epoch 1"
+    text = "phase first stopped after epoch 3 without improving on epoch 1"
     assert (text in caplog.text) is warned
     assert "phase second stopped" not in caplog.text
 
@@ -251,9 +251,9 @@ def test_a_phase_can_be_started_anew_from_another_run(stage: Any) -> None:
     assert again.model.begun == ["second"]
     saved = load_checkpoint(first)["state_dict"]["tables.first.weight"]
     assert torch.equal(again.model.state_dict()["tables.first.weight"], saved)
-    with pytest.raises(ValueError, match="is of the last phase, 'second': no other starts from it"):
+    with pytest.raises(ValueError, match="is of the last phase, 'second': no phase follows it"):
         run.trainer(seed=1).start_after(trainer.saved_model_file)
-    with pytest.raises(ValueError, match="holds a model but not where its run stood"):
+    with pytest.raises(ValueError, match="holds a model but not where its run stopped"):
         run.trainer(seed=1).resume_checkpoint(first)
 
 

@@ -45,7 +45,7 @@ def test_what_the_line_says(caplog: pytest.LogCaptureFixture) -> None:
         now.train_seconds, now.valid_seconds = 5.0, 1.0
         assert progress._line(now, "50%") == (
             "align epoch 3 of at most 20 | 50% | NDCG@10 0.2000, best 0.3000 in epoch 2 | "
-            "stops after 2 more without a better one | at most 34 s left"
+            "stops after 2 more without improvement | at most 34 s left"
         )
     assert "align       3 epochs in 6.0 s; best NDCG@10 0.3000 in epoch 2" in caplog.text
     assert not optimizer._optimizer_step_post_hooks  # no epoch leaves anything behind

@@ -224,7 +224,7 @@ def test_folders_and_what_is_shown_may_change(last_file: str) -> None:
 
 
 def test_the_checkpoint_of_a_model_is_refused(last_file: str) -> None:
-    with pytest.raises(ValueError, match="holds a model but not where its run stood"):
+    with pytest.raises(ValueError, match="holds a model but not where its run stopped"):
         run(resume=last_file.replace("-last", ""))
     with pytest.raises(ValueError, match="checkpoint 'none.pth' does not exist"):
         run(resume="none.pth")

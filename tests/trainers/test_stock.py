@@ -108,7 +108,7 @@ def test_every_step_is_by_a_loss_that_processes_can_share(
 
 def test_more_clusters_than_items_are_refused() -> None:
     with pytest.raises(
-        ValueError, match="num_clusters: 1000 clusters of 40 users or items; set --n"
+        ValueError, match="num_clusters: 1000 clusters are more than the 40 users or items; set --n"
     ):
         run_recbole_llm("NCL", "tiny", config_dict=QUIET)
 

@@ -118,7 +118,7 @@ class VocabularyDataset(Dataset):  # type: ignore[misc]
         if feat is self.inter_feat and feat.empty:
             raise ValueError(
                 f"no interaction of data set '{self.dataset_name}' has a {field} that the "
-                f"checkpoint knows from its own data set; set dataset or data_path"
+                f"checkpoint knows; set dataset or data_path to what it was trained on"
             )
 
     def _remap(self, remap_list: list[tuple[Any, str, FeatureType]]) -> None:

@@ -71,7 +71,7 @@ def own_rows(count: int, size: int) -> Sequence[Tensor]:
     """
     if 0 < count < distributed.world_size():
         raise ValueError(
-            f"{count} rows cannot be evaluated by {distributed.world_size()} processes; run fewer"
+            f"{count} rows cannot be evaluated by {distributed.world_size()} processes; start fewer"
         )
     own = distributed.own_range(count)
     return torch.split(torch.arange(own.start, own.stop), size) if own else ()
