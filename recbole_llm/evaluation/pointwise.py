@@ -115,7 +115,7 @@ class GAUC(LossMetric):  # type: ignore[misc]
         self.warned = False  # one warning, not one after each epoch
 
     def calculate_metric(self, dataobject: DataStruct) -> dict[str, float]:
-        """``{"gauc": …}``; nan, with a warning, where no user has both classes."""
+        """``{"gauc": …}``; nan, with a warning, if no user has both classes."""
         scores, labels = self.used_info(dataobject)
         value = compute_gauc(dataobject.get(USERS).view(-1).numpy(), scores, labels)
         if np.isnan(value) and not self.warned:

@@ -27,11 +27,11 @@ class RandomReference(nn.Module):
         self.register_buffer("place", torch.empty(0), persistent=False)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """[B, n]."""
+        """Scores, [B, n]."""
         return self._draw(len(interaction), self.n_items)
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """[B]."""
+        """Scores, [B]."""
         return self._draw(len(interaction))
 
     def _draw(self, *shape: int) -> Tensor:
@@ -50,11 +50,11 @@ class PopularityReference(nn.Module):
         self.register_buffer("counts", torch.from_numpy(item_counts(train_dataset)).float())
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """[B, n]."""
+        """Scores, [B, n]."""
         return self.counts.expand(len(interaction), -1).clone()
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """[B]."""
+        """Scores, [B]."""
         return self.counts[interaction[self.item_field]]
 
 
@@ -77,11 +77,11 @@ class TextReference(nn.Module):
         self.register_buffer("items", F.normalize(vectors, dim=1))
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """[B, n]."""
+        """Scores, [B, n]."""
         return scores(self.users[interaction[self.user_field]], self.items)
 
     def predict(self, interaction: Interaction) -> Tensor:
-        """[B]."""
+        """Scores, [B]."""
         users, items = interaction[self.user_field], interaction[self.item_field]
         return (self.users[users] * self.items[items]).sum(1)
 

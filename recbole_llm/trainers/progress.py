@@ -22,7 +22,7 @@ _EVERY = 0.2  # seconds between two updates of the line
 class Training:
     """One training, such as a phase: epochs count from 1."""
 
-    name: str  # of the phase; "" where there is one training
+    name: str  # of the phase; "" if there is only one training
     limit: int  # epochs at most
     patience: int  # validations without improvement after which it stops
     epoch: int = 0  # the current one, at the end the last

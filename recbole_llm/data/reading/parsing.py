@@ -1,4 +1,4 @@
-"""Parsing atomic files; an error is one line that names the file, the line and the way out."""
+"""Parsing atomic files; each error is one line that names the file, the line and the way out."""
 
 from __future__ import annotations
 

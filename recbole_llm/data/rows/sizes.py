@@ -23,7 +23,7 @@ def count_rows(dataset: Dataset) -> dict[str, int]:
         interactions = len(inter.interaction.source.position)
     else:
         interactions = len(inter)
-        histories = getattr(dataset, "item_list_length_field", None)  # RecBole's, such as DIEN's
+        histories = getattr(dataset, "item_list_length_field", None)  # as in DIEN's data set
         if histories in inter and not dataset.config["benchmark_filename"]:
             interactions += len(torch.unique(inter[dataset.uid_field]))  # first ones have no row
     return {"users": users, "items": int(items), "interactions": interactions}

@@ -125,7 +125,7 @@ def _with_first_lists(
     inter, list_field = dataset.inter_feat, getattr(dataset, f"{dataset.iid_field}_list_field")
     lengths = inter[dataset.item_list_length_field].numpy()[order]
     by_length = np.lexsort((lengths, users))
-    first = by_length[np.r_[True, users[1:] != users[:-1]]]  # rows of `order`, one a user
+    first = by_length[np.r_[True, users[1:] != users[:-1]]]  # rows of `order`, one per user
     heads = inter[order[first]][list_field].numpy()  # [U, L]
     real = np.arange(heads.shape[1]) < lengths[first][:, None]  # [U, L]
     head_users = np.repeat(users[first], lengths[first])
