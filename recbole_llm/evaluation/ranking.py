@@ -87,7 +87,7 @@ class RankingCollector(BatchCollector):
             positive_i: item of each positive, int [P].
         """
         self.check_groups()
-        check_topk(self.topk, scores_tensor.shape[1] - 1)  # one is the padding
+        check_topk(self.topk, scores_tensor.shape[1] - 1)  # without the padding
         rows, items = (ids.to(scores_tensor.device) for ids in (positive_u, positive_i))
         positives = Positives.of(scores_tensor.shape, rows, items)
         if isinstance(scores_tensor, BlockScores):
