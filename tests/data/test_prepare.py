@@ -109,7 +109,7 @@ def test_unknown_level(made: MakeConfig) -> None:
 
 
 def test_level_that_the_model_does_not_have() -> None:
-    with pytest.raises(ValueError, match="'BERT4Rec' is not; set train_level: prefix"):
+    with pytest.raises(ValueError, match="'BERT4Rec' is not one; set train_level: prefix"):
         Config("BERT4Rec", "tiny", config_dict={"train_level": "sequence"})
 
 

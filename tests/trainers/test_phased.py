@@ -276,7 +276,7 @@ def test_a_phase_does_not_start_from_a_stopped_run(stage: Any) -> None:
     trainer.keep_last_file()
     with pytest.raises(Stop):
         trainer.fit(run.train, run.valid, callback_fn=recording(trainer, ("first", 1))[0])
-    with pytest.raises(ValueError, match="is of a stopped run, which --resume="):
+    with pytest.raises(ValueError, match="is of a stopped run; resume it with --resume="):
         run.trainer().start_after(trainer.last_file)
 
 

@@ -249,7 +249,7 @@ def test_a_run_on_other_data_is_refused(last_file: str, change: str) -> None:
         values[0][column], values[1][column] = values[1][column], "7"
     text = "\n".join([header, *("\t".join(row) for row in values), ""])
     path.write_text(text, encoding="utf-8")
-    message = f"resume: '{last_file}' is of a run on other data, since the"
+    message = f"resume: '{last_file}' is of a run on other data: files or"
     with pytest.raises(ValueError, match=message):
         run(resume=last_file)
 
@@ -279,7 +279,7 @@ def test_a_run_on_other_pictures_is_refused(
     draw(0)
     last_file = run_until_batch(stop_at_batch, **keys)
     draw(100)
-    message = f"resume: '{last_file}' is of a run on other data, since the"
+    message = f"resume: '{last_file}' is of a run on other data: files or"
     with pytest.raises(ValueError, match=message):
         run(resume=last_file, **keys)
     draw(0)
