@@ -9,6 +9,7 @@ import pytest
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
+from recbole_llm.data.datasets.vocabulary import new_items
 from recbole_llm.testing import write_tiny_dataset
 
 INTER = ["user_id", "item_id", "timestamp"]
@@ -40,6 +41,18 @@ def test_items_of_a_knowledge_graph(
     entities = dataset.field2id_token[dataset.entity_field]
     for number, item in enumerate(dataset.field2id_token["item_id"][1:], start=1):
         assert entities[number] == f"e{item[1:]}"
+
+
+def test_a_listed_item_that_a_filter_drops_stays_out() -> None:
+    folder = write_tiny_dataset("dataset")
+    add(folder / "tiny.item", ["i60\tNew\tdrama\t1999\t3.5", "i61\tDear\tdrama\t1999\t900"])
+    columns = {"inter": INTER, "item": ["item_id", "price"]}
+    prices = {"val_interval": {"price": "[0,800]"}, "load_col": columns}
+    dataset = load("BPR", "tiny", item_catalogue="item_file", **prices)
+    tokens = dataset.field2id_token["item_id"].tolist()
+    assert "i60" in tokens and "i61" not in tokens
+    assert new_items(dataset.config, dataset) == []
+    assert new_items(dataset.config, load("BPR", "tiny", **prices)) == ["i60"]
 
 
 def test_items_that_are_in_histories_alone_keep_their_columns() -> None:

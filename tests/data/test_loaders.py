@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from made_data import (
 from recbole.data.dataloader import FullSortEvalDataLoader as RecBoleFullSort
 from recbole.data.utils import data_preparation as recbole_preparation
 from recbole.utils import init_seed
+from torch.utils.data import BatchSampler, RandomSampler
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.datasets.dataset import Dataset
 from recbole_llm.data.datasets.sequence import SequentialDataset
 from recbole_llm.data.loading.eval_loader import FullSortEvalDataLoader
+from recbole_llm.data.loading.loaders import IndexBatches
 from recbole_llm.data.loading.ranking_step import user_bytes
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.testing import write_tiny_dataset
@@ -54,6 +57,20 @@ SEQUENTIAL = [
         **DRAWN,
     },
 ]
+
+
+@pytest.mark.parametrize("size", [3, 4])
+@pytest.mark.parametrize("taken", range(5))
+def test_batches_that_nobody_takes_draw_like_torchs(size: int, taken: int) -> None:
+    """RecBole goes through part of a knowledge graph's batches, and begins again."""
+    left = []
+    for kind in (IndexBatches, BatchSampler):
+        generator = torch.Generator().manual_seed(5)
+        sampler = RandomSampler(range(9), generator=generator)
+        batches = kind(sampler, size) if kind is IndexBatches else kind(sampler, size, False)
+        some = [list(map(int, batch)) for batch in islice(iter(batches), taken)]
+        left.append((some, generator.get_state().tolist()))
+    assert left[0] == left[1]
 
 
 def loaders_of(config: Any, cls: type, prepare: Any) -> tuple[Any, Any, Any]:

@@ -348,6 +348,21 @@ def test_a_knowledge_graph_that_is_not_there(tmp_path: Path) -> None:
     assert said in refusal(config(tmp_path, "CKE"))
 
 
+def test_columns_of_a_knowledge_graph_that_are_not_there(tmp_path: Path) -> None:
+    folder = write_tiny_dataset(tmp_path)
+    said = f"ENTITY_ID_FIELD: '{folder / 'tiny.link'}' has no column 'entity'; did you mean 'ent"
+    assert said in refusal(config(tmp_path, "CKE", ENTITY_ID_FIELD="entity"))
+
+
+def test_vectors_of_ids_that_are_not_numbered(tmp_path: Path) -> None:
+    folder = write_tiny_dataset(tmp_path)
+    (folder / "tiny.emb").write_text("iid:token\temb:float_seq\ni1\t1.0 2.0\n")
+    named = {"additional_feat_suffix": ["emb"], "preload_weight": {"iid": "emb"}}
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "emb": ["iid", "emb"]}
+    said = "preload_weight: 'iid' does not name users or items; add it to alias_of_user_id or"
+    assert said in refusal(config(tmp_path, load_col=columns, **named))
+
+
 def test_columns_of_a_knowledge_graph_that_are_left_out(tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)
     inter, graph = ["user_id", "item_id"], ["head_id", "relation_id", "tail_id"]

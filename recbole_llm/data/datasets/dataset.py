@@ -24,6 +24,7 @@ from recbole_llm.data.reading.column_checks import (
     check_aliases,
     check_not_in_other_files,
     check_number_fields,
+    check_preload_ids,
 )
 from recbole_llm.data.reading.files import Table, file_format
 from recbole_llm.data.reading.labels import check_labels, check_labels_given, label_fields
@@ -103,6 +104,10 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
     def _init_alias(self) -> None:
         check_aliases(self.config, self.field2type)
         super()._init_alias()
+
+    def _preload_weight_matrix(self) -> None:
+        check_preload_ids(self.config, self.field2type, self.field2id_token)
+        super()._preload_weight_matrix()
 
     def _normalize(self) -> None:
         check_number_fields(self.config, self.field2type)

@@ -41,10 +41,14 @@ class Filters(Dataset):  # type: ignore[misc]
             ValueError: ``val_interval`` names a field that no loaded file has, or gives a field a
                 value of the wrong form for its type.
         """
+        self.filtered_items: set[str] = set()  # which `item_catalogue` is not to bring back
         for field in loaded_fields(self.config, self.field2type, "val_interval"):
             values = self.config["val_interval"][field]
             for feat in self.field2feats(field):
-                feat.drop(feat.index[~self._kept(field, values, feat[field])], inplace=True)
+                dropped = ~self._kept(field, values, feat[field])
+                if feat is self.item_feat:
+                    self.filtered_items.update(feat.loc[dropped, self.iid_field])
+                feat.drop(feat.index[dropped], inplace=True)
         labels = set(self.config["threshold"] or ())  # RecBole drops these after making labels
         for field in (filter_only_columns(self.config) - labels) & set(self.inter_feat):
             self._del_col(self.inter_feat, field)

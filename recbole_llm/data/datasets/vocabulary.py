@@ -188,7 +188,8 @@ def report_changes(dataset: Dataset) -> None:
 
 
 def listed_items(config: ConfigLike, dataset: Dataset) -> list[str] | None:
-    """The tokens of a data set's ``.item`` file in its order; None without such a file or column.
+    """The tokens of a data set's ``.item`` file in its order, without items that ``val_interval``
+    drops; None without such a file or column.
 
     Raises:
         ValueError: the file is malformed.
@@ -198,7 +199,8 @@ def listed_items(config: ConfigLike, dataset: Dataset) -> list[str] | None:
     if not file.is_file() or field not in read_types(file, *file_format(config)):
         return None
     tokens = Table.read(file, *file_format(config)).columns[field]
-    return [token for token in dict.fromkeys(tokens) if token]
+    left_out = {"", *getattr(dataset, "filtered_items", ())}
+    return [token for token in dict.fromkeys(tokens) if token not in left_out]
 
 
 def new_items(config: ConfigLike, dataset: Dataset) -> list[str]:

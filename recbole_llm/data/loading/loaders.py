@@ -47,13 +47,21 @@ class IndexBatches:
         self.size = size
 
     def __iter__(self) -> Iterator[Tensor]:
-        if isinstance(self.sampler, RandomSampler):
-            # Draw as torch's sampler does: a permutation at the first batch (after the loader
-            # drew its base seed from the generator), and at the end another one, left unused.
-            yield from torch.split(self._permutation(), self.size)
-            self._permutation()
-        else:
+        if not isinstance(self.sampler, RandomSampler):
             yield from torch.split(torch.arange(len(self.sampler)), self.size)
+            return
+        # Draw as torch's sampler does: a permutation at the first batch (after the loader drew its
+        # base seed from the generator), and another one, left unused, when a batch needs a row more
+        # than there are: before a last batch that is not full, and else when a batch more is asked
+        # for, which RecBole does not do with the graph of its knowledge-based models.
+        *full, last = torch.split(self._permutation(), self.size)
+        yield from full
+        if len(last) < self.size:
+            self._permutation()
+            yield last
+        else:
+            yield last
+            self._permutation()
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.size)

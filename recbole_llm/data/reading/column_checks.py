@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,16 @@ def check_aliases(config: Config, types: Types) -> None:
         loaded_fields(config, types, key, "token")
 
 
+def check_preload_ids(config: Config, types: Types, numbered: Container[str]) -> None:
+    """Refuse vectors of ``preload_weight`` whose ids are not numbered like users or items."""
+    for field in config["preload_weight"] or ():
+        if types.get(field) == FeatureType.TOKEN and field not in numbered:
+            raise ValueError(
+                f"preload_weight: '{field}' does not name users or items; add it to "
+                f"alias_of_user_id or alias_of_item_id"
+            )
+
+
 def loaded_fields(config: Config, types: Types, key: str, due: str = "") -> list[str]:
     """The fields that a key names; ValueError if one is not loaded, or its type is not `due`."""
     fields = list(config[key] or ())
@@ -210,7 +220,13 @@ def check_graph_files(config: Config, folder: Path) -> None:
                 f"'{file}' does not exist; {config['model']} reads a knowledge graph: triples of "
                 f"entities (.kg), and the entity of each item (.link)"
             )
+        there = read_types(file, *file_format(config))
         for key in keys:
+            if config[key] not in there:
+                raise ValueError(
+                    f"{key}: '{file}' has no column '{config[key]}'; "
+                    f"{near_hint(config[key], there)}its columns are {', '.join(there)}"
+                )
             _check_loaded(config, kind, key)
 
 
