@@ -83,7 +83,7 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     minded = [line[9:] for line in done.output.splitlines() if line.startswith("mind")]
     assert sorted(minded) == sorted(
         [
-            "rows with more or fewer values than the header: 1 (line 8)",
+            "left out, since they have more or fewer values than the header: 1 (line 8)",
             "left out, since they have no user: 1 (line 6)",
             "left out, since their time cannot be read: 1 (line 5: 'yesterday')",
             "left out, since they repeat another row: 1 (line 4)",
@@ -137,7 +137,7 @@ def test_every_format_gives_the_same(shop: None) -> None:
     assert found[0] == found[1] == found[2]
     assert found[0]["timestamp:float"] == ["4", "5", "7", "8"]
     json_lines = convert("orders.jsonl", "dataset/x", roles=roles)
-    assert "lines that are no JSON object: 2 (line 3, line 10)" in json_lines.problems
+    assert "left out, since they are no JSON object: 2 (line 3, line 10)" in json_lines.problems
     recbole_llm.from_pandas(frame, "dataset/frame", time="day")
     assert columns("dataset/frame/frame.inter") == found[0]
     assert summary.interactions == 4

@@ -162,3 +162,14 @@ def test_what_a_killed_conversion_left_is_removed() -> None:
     part.touch()
     converted(f"{HEADER}u,a,1\n")
     assert [file.name for file in part.parent.iterdir()] == ["s.inter"]
+
+
+def test_rows_of_recboles_padding_and_long_values_are_named_as_they_are() -> None:
+    Path("p.csv").write_text("item,title\na,Green tea\n[PAD],Mug\n")
+    dates = ["2023-10-29 02:30:15 +0200 later", "2023-10-29 02:30:15 +0200 later on"]
+    rows = ["u,a,2024-01-05", "v,[PAD],2024-01-06", *(f"w,b,{date}" for date in dates)]
+    summary = converted("\n".join(["user,item,date", *rows]), items="p.csv")
+    padding = "left out, since RecBole uses the item '[PAD]' as padding (rename it): 1 (line 3)"
+    assert padding in summary.problems and f"'p.csv': {padding}" in summary.problems
+    unread = "left out, since their time cannot be read: 2 "
+    assert f"{unread}(line 4: '{dates[0][:30]}…', line 5: '{dates[0][:30]}…')" in summary.problems

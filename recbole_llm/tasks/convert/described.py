@@ -23,7 +23,14 @@ from recbole_llm.tasks.convert.columns import (
 from recbole_llm.tasks.convert.headers import NAMELESS
 from recbole_llm.tasks.convert.layouts import text_columns
 from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
-from recbole_llm.tasks.convert.rows import BREAKS, as_lines, field_name, without_breaks
+from recbole_llm.tasks.convert.rows import (
+    BREAKS,
+    as_lines,
+    excerpt,
+    field_name,
+    left_out_for_id,
+    without_breaks,
+)
 from recbole_llm.tasks.convert.sources import Source, late_columns_problem
 from recbole_llm.tasks.convert.summary import Descriptions, Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
@@ -153,18 +160,18 @@ class DescriptionPass:
         """A mask of the first row of each id."""
         kept: list[bool] = []
         again: list[str] = []
-        without: list[str] = []
+        unusable: dict[str, list[str]] = {"": [], PADDING: []}
         for token, line in zip(ids, lines):
-            named = token not in ("", PADDING)
-            kept.append(named and token not in self.seen)
-            if not named:
-                without.append(f"line {line}")
+            kept.append(token not in unusable and token not in self.seen)
+            if token in unusable:
+                unusable[token].append(f"line {line}")
             elif token in self.seen:
                 again.append(token)
             self.seen.add(token)
         if self.apart:
             self.problems.add(f"left out: {_A[self.of]} that has a row already", again)
-            self.problems.add(f"left out, since they have no {self.of}", without)
+            for token, places in unusable.items():
+                self.problems.add(left_out_for_id(self.of, token), places)
         return kept
 
     def _read_number(self, text: str, numbers: Numbers | None) -> str:
@@ -178,14 +185,14 @@ class DescriptionPass:
             number = None
         if number is None:
             what = "values that are no numbers, left empty"
-            self.problems.add(what, [repr(text.strip()[:20])])
+            self.problems.add(what, [excerpt(text)])
         return number or ""
 
     def _clean_text(self, text: str, what: str) -> str:
         """A text without tabs and line ends, which are reported unless `what` is ""."""
         safe = without_breaks(text)
         if what and BREAKS.search(text):
-            self.problems.add(f"tabs or line ends in {what}, now spaces", [repr(safe[:20])])
+            self.problems.add(f"tabs or line ends in {what}, now spaces", [excerpt(text)])
         return safe
 
     def _guess_type(self, name: str, column: Any) -> str:
@@ -199,7 +206,7 @@ class DescriptionPass:
             self.numbers[name] = found.numbers
             return "float"
         if found.exact and found.most:
-            why = found.doubt or f"'{without_breaks(found.other)[:20]}' is no number"
+            why = found.doubt or f"{excerpt(found.other)} is no number"
             self.summary.problems.append(
                 f"'{self.source}': '{name}' stays text, though it looks like numbers: {why}"
             )

@@ -16,7 +16,13 @@ from recbole_llm.core.files import OTHER_FOLDER, written_whole
 from recbole_llm.core.problems import Problems
 from recbole_llm.tasks.convert.columns import OPTIONAL, find_column
 from recbole_llm.tasks.convert.fields import Fields
-from recbole_llm.tasks.convert.rows import BREAKS, as_lines, without_breaks
+from recbole_llm.tasks.convert.rows import (
+    BREAKS,
+    as_lines,
+    excerpt,
+    left_out_for_id,
+    without_breaks,
+)
 from recbole_llm.tasks.convert.sources import Source, late_columns_problem
 from recbole_llm.tasks.convert.summary import Roles, Summary
 from recbole_llm.tasks.convert.texts import LINE
@@ -118,9 +124,9 @@ class Interactions:
                     what = f"tabs or line ends in '{fields.columns[role]}', now spaces"
                     self._mask_right(what, texts.str.contains(BREAKS), lines, kept, rows[role])
         for role in ("user", "item"):
-            kept &= self._mask_right(
-                f"left out, since they have no {role}", rows[role].isin(["", PADDING]), lines, kept
-            )
+            for token in ("", PADDING):
+                what = left_out_for_id(role, token)
+                kept &= self._mask_right(what, rows[role] == token, lines, kept)
         for role in rows.columns:
             if role == "time" or fields.is_number(role):
                 values = fields.values(role, rows[role])
@@ -149,7 +155,7 @@ class Interactions:
                 role,
                 f"column '{column}' is not taken for the {role}, since not all of its values are "
                 f"numbers{fields.doubt(role)} (line {lines.iloc[first]}: "
-                f"'{without_breaks(texts.iloc[first])[:20]}'); "
+                f"{excerpt(texts.iloc[first])}); "
                 f"{self.source.option(role, column)} takes it, and leaves such rows out",
             )
         what = f"left out, since their {role} {fields.unread(role)}"
@@ -163,7 +169,7 @@ class Interactions:
         new = wrong & kept
         places = [f"line {line}" for line in lines[new][:3]]
         if texts is not None:
-            shown = [repr(without_breaks(text)[:20]) if text else "" for text in texts[new][:3]]
+            shown = [excerpt(text) if text else "" for text in texts[new][:3]]
             places = [f"{place}: {text}" if text else place for place, text in zip(places, shown)]
         self.problems.add(what, places, int(new.sum()))
         return ~wrong

@@ -11,12 +11,26 @@ from keyword import iskeyword
 import numpy as np
 from pandas import DataFrame, Series
 
+from recbole_llm.core.errors import one_line
+
 BREAKS = re.compile(r"[\t\r\n\v\f\0\x1c-\x1e\x85\u2028\u2029]+")
 
 
 def without_breaks(text: str) -> str:
     """A text without tabs and line ends."""
     return BREAKS.sub(" ", text).strip()
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a value, in quotes, for a message."""
+    return repr(one_line(text, 30))
+
+
+def left_out_for_id(role: str, token: str) -> str:
+    """The message about rows whose user or item is empty, or is `PADDING`."""
+    if not token:
+        return f"left out, since they have no {role}"
+    return f"left out, since RecBole uses the {role} '{token}' as padding (rename it)"
 
 
 def field_name(column: str, taken: Container[str] = ()) -> str:

@@ -147,7 +147,7 @@ def from_pandas(
         items: one row per item.
         users: one row per user.
         roles: fields of `Roles`: user, item, time, rating, label, keep, text, user_text,
-            date_format.
+            date_format; several columns as a list.
     """
     about_items = None if items is None else FrameSource(items, "items")
     about_users = None if users is None else FrameSource(users, "users")

@@ -128,13 +128,13 @@ class Source:
                 yield line, row
             elif any(row):
                 last = line + sum(value.count("\n") for value in row)
-                what, place = "rows with more or fewer values than the header", f"line {line}"
+                what, place = "they have more or fewer values than the header", f"line {line}"
                 if last > line:
                     what, place = (
-                        "lines of a row of another width than the header (an open quote?)",
+                        "their row has another width than the header (an open quote?)",
                         f"{place} to {last}",
                     )
-                self.problems.add(what, [place], last - line + 1)
+                self.problems.add(f"left out, since {what}", [place], last - line + 1)
 
     def _json_rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._open() as file:
@@ -150,7 +150,7 @@ class Source:
                 elif line == 1 and text.lstrip().startswith("["):
                     raise ValueError(f"'{self.path}' is one JSON array; write one object per line")
                 else:
-                    self.problems.add("lines that are no JSON object", [f"line {line}"])
+                    self.problems.add("left out, since they are no JSON object", [f"line {line}"])
 
     def _frames(self, rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[DataFrame]:
         columns = Index([])  # of all chunks so far: a later chunk may lack some
