@@ -1,4 +1,4 @@
-"""Ray, an extra: how it is reached, and what each of some pieces of work gets of a cluster."""
+"""Ray (an extra): connecting to a cluster, and the share of it that each task gets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from recbole_llm.core.versions import installed
 
 _OLDEST = (2, 44)  # of setup.cfg; recbole 1.2.1 brings 2.6.3
 _PATIENCE = 10.0  # seconds
-# Of a Ray that is started here: workers are as nice as this process, not of niceness 15, which
-# starves them beside other work; and no reports of usage go out.
+# For a Ray that is started here: workers keep the niceness of this process, since Ray's default,
+# 15, starves them next to other work; and no usage reports are sent.
 _OF_OWN = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-# How often Ray tries to join a cluster, since 2.60: 20 times, of 40 s where something else answers.
+# Since 2.60, this is how often Ray tries to join a cluster: by default 20 times, which take 40 s
+# each if something else answers.
 _TRIES = "RAY_gcs_server_port_wait_time_s"
-# Environment of this process that its work elsewhere is to have too, by how it begins.
+# Prefixes of environment variables that are passed on to work on other machines.
 _CARRIED = ("RECBOLE_LLM_", "OMP_")
 
 
@@ -30,11 +31,11 @@ def connected(address: str | None = None) -> Iterator[ModuleType]:
     """Within it, the module ``ray`` is connected to a cluster.
 
     Args:
-        address: of the cluster; None: that of the variable RAY_ADDRESS, else a Ray of this
-            machine, which is started and ends with this. A program that is connected stays so.
+        address: the cluster's address. None: the variable RAY_ADDRESS, else a local Ray that is
+            started and stopped here. A program that is already connected stays connected.
 
     Raises:
-        ValueError: Ray is not installed or too old, or no cluster answers there, or it refuses.
+        ValueError: Ray is not installed or too old, or no cluster answers, or it refuses.
     """
     check_installed()
     where = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -64,17 +65,17 @@ def _connect(ray: ModuleType, where: str) -> None:
         ray.init(where, **quiet)
     except ConnectionError as error:
         raise _no_cluster(where, error) from error
-    except (RuntimeError, ray.exceptions.RayError) as error:  # other versions, no token
+    except (RuntimeError, ray.exceptions.RayError) as error:  # other versions, or no token
         raise ValueError(
-            f"ray_address: the cluster at '{where}' does not take this process: {one_line(error)}"
+            f"ray_address: the cluster at '{where}' refuses this process: {one_line(error)}"
         ) from error
     finally:
-        if tries is None:  # it is the patience of a Ray that is started here, too
+        if tries is None:  # a Ray that is started here would read it too
             del os.environ[_TRIES]
 
 
 def _check_address(address: str) -> None:
-    """Ray itself waits for minutes where nobody answers."""
+    """Check that something answers at the address, for which Ray itself waits minutes."""
     if address in ("local", "auto"):
         return
     try:
@@ -92,7 +93,7 @@ def _no_cluster(address: str, why: Exception) -> ValueError:
 
 
 def check_installed() -> None:
-    """Raise ValueError where Ray is not installed, or too old."""
+    """Raise ValueError if Ray is not installed or too old."""
     found = installed(["ray"]).get("ray", "none")
     if found == "none" or tuple(map(int, re.findall(r"\d+", found)[:2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
@@ -104,22 +105,22 @@ def check_installed() -> None:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a cluster that a piece of work gets."""
+    """The share of a cluster that each task gets."""
 
     threads: int  # to compute with
-    cpus: int  # that Ray sets aside for it
-    gpus: float  # the same; a part of one where there are fewer than pieces of work
-    room: int  # how many have so many CPUs at once
+    cpus: int  # that Ray reserves for it
+    gpus: float  # that Ray reserves for it; a fraction if there are fewer GPUs than tasks
+    room: int  # how many tasks can have this many CPUs at once
 
     @classmethod
     def of(cls, nodes: Sequence[Mapping[str, float]], at_once: int) -> Share:
-        """The largest share that `at_once` pieces of work can each have, each within one machine.
+        """The largest share that each of `at_once` tasks can have within a single machine.
 
-        Where some machines have GPUs, they alone count. OMP_NUM_THREADS sets the threads.
+        If some machines have GPUs, only those count. OMP_NUM_THREADS sets the threads.
 
         Args:
             nodes: resources of each machine, by Ray's names.
-            at_once: pieces of work.
+            at_once: number of tasks that run at the same time.
         """
         nodes = [node for node in nodes if node.get("GPU")] or nodes
         gpus = sum(int(node.get("GPU", 0)) for node in nodes)
@@ -130,24 +131,24 @@ class Share:
             return sum(count // each for count in cpus)
 
         share = next((n for n in range(most, 0, -1) if room(n) >= at_once), 1)
-        given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # of nested regions, too
+        given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # may list nested levels
         threads = int(given) if given.isdecimal() else share
         own = min(threads, most)
         return cls(threads, own, 1 / math.ceil(at_once / gpus) if gpus else 0, room(own))
 
 
 def share_of(ray: ModuleType, at_once: int) -> Share:
-    """The share of each of `at_once` pieces of work in the cluster that Ray is connected to."""
+    """The share of each of `at_once` tasks in the cluster that Ray is connected to."""
     return Share.of([node["Resources"] for node in ray.nodes() if node["Alive"]], at_once)
 
 
 def environment_to_carry() -> dict[str, str]:
-    """Variables of this process's environment that work on other machines is to have too."""
+    """The environment variables that are passed on to work on other machines."""
     return {name: value for name, value in os.environ.items() if name.startswith(_CARRIED)}
 
 
 def own_gpus() -> list[str]:
-    """Within a piece of work: the GPUs that Ray gave it, by number."""
+    """The numbers of the GPUs that Ray gave to the task that calls this."""
     import ray
 
     return [str(number) for number in ray.get_gpu_ids()]

@@ -1,10 +1,10 @@
-"""Several processes as one run, started by ``torchrun``; every question of rank is asked here.
+"""Several processes as one run, started by ``torchrun``; other modules ask for ranks only here.
 
-RecBole's own hooks for several processes stay off (``single_spec`` is True): they are nccl only,
-average metrics that were rounded before, and clip gradients before they are summed.
+RecBole's own hooks for several processes stay off (``single_spec`` is True): they support only
+NCCL, average metrics after rounding, and clip gradients before they are summed.
 
-All functions may be called by a process on its own, where they do nothing. Each process is on its
-own but within `as_one_run`, so that one can load a model while the others do something else.
+A single process may call all functions, which then do nothing. Outside of `as_one_run` every
+process counts as single, so that one can load a model while the others do something else.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Batch = TypeVar("Batch", bound="Sequence[Any] | torch.Tensor")
-_here = ALONE  # but within `as_one_run`
+_here = ALONE  # except within `as_one_run`
 _running = False  # whether this process is within `as_one_run`
 
 
 @contextmanager
 def as_one_run() -> Iterator[None]:
-    """Within it the processes that ``torchrun`` started are one run, and all of them are in it.
+    """Within it, the processes that ``torchrun`` started are one run; all of them must enter it.
 
     Raises:
-        ValueError: as of `join`, or a process in a run begins another, in which the others are not.
+        ValueError: as for `join`, or this process is already in a run of several processes.
         LostProcess: another process is gone.
     """
     global _running
     if _running and started_together():
         raise ValueError(
             "run_recbole_llm: this process is in a run of several, and another run needs all of "
-            "them; call it after this run, or in its place objective_function, which trains in "
-            "this process alone"
+            "them; call it after this run, or call objective_function instead, which trains only "
+            "in this process"
         )
     with _placed(join()), lost_processes_named():
         before, _running = _running, True
@@ -62,7 +62,7 @@ def as_one_run() -> Iterator[None]:
 
 @contextmanager
 def as_single_process() -> Iterator[None]:
-    """Within it this process is on its own, also in a run."""
+    """Within it, this process counts as single, even in a run of several."""
     with _placed(ALONE):
         yield
 
@@ -78,7 +78,7 @@ def _placed(place: ProcessRank) -> Iterator[None]:
 
 
 def world_size() -> int:
-    """Processes of this run."""
+    """Number of processes in this run."""
     return _here.world_size
 
 
@@ -93,7 +93,7 @@ def local_rank() -> int:
 
 
 def own_gpu(named: object = None) -> str:
-    """This process's GPU, of those named (``"0,2"``) or of all on its machine."""
+    """This process's GPU, out of the named ones (``"0,2"``) or all on its machine."""
     if named is None:
         return str(local_rank())
     gpus = _gpus(named)
@@ -101,12 +101,12 @@ def own_gpu(named: object = None) -> str:
 
 
 def check_gpus(named: object) -> None:
-    """Refuse fewer GPUs than processes on this machine, in each of them.
+    """Refuse, in every process, fewer named GPUs than processes on this machine.
 
     Raises:
         ValueError: fewer GPUs are named than processes run here.
     """
-    # Only torchrun knows of those after this one.
+    # Only torchrun's variable counts processes with higher ranks, too.
     processes = max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), local_rank() + 1)
     if named is not None and processes > len(_gpus(named)):
         raise ValueError(
@@ -125,7 +125,7 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Go on when all processes are here."""
+    """Wait until all processes have reached this call."""
     if world_size() > 1:
         from torch import distributed
 
@@ -134,10 +134,10 @@ def barrier() -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Within it the first process works alone, then the others, each on its own.
+    """Within it, the first process works alone, then the others, each on its own.
 
     Raises:
-        FailedFirst: in the others, where it raised in the first.
+        MainProcessFailed: in the other processes, if the block raised in the first.
     """
     if world_size() == 1:
         yield
@@ -147,11 +147,11 @@ def main_first() -> Iterator[None]:
     try:
         with as_single_process():
             yield
-    except LostProcess:  # nobody is there to tell
+    except LostProcess:  # the other processes cannot be told
         raise
     except Exception as error:
         if is_main():
-            with suppress(RuntimeError):  # of a process that is gone; this error is the first
+            with suppress(RuntimeError):  # another process is gone; this error came before that
                 broadcast(one_line(str(error) or type(error).__name__, 2000))
         raise
     if is_main():
@@ -159,7 +159,7 @@ def main_first() -> Iterator[None]:
 
 
 def broadcast(value: T) -> T:
-    """The first process's value, in all."""
+    """Return the first process's value in all processes."""
     if world_size() == 1:
         return value
     from torch import distributed
@@ -200,20 +200,20 @@ def mean_over_processes(value: Any) -> Any:
 
 
 def part_of_batch(batch: Batch) -> Batch:
-    """This process's part of a batch that all have; its first row where there is none for it,
-    since all processes take every step."""
+    """This process's part of a batch that all processes have. An empty part is replaced by the
+    batch's first row, since all processes take every step."""
     part = batch[rank() :: world_size()]
     return part if len(part) else batch[:1]  # type: ignore[return-value]
 
 
 def own_range(count: int) -> range:
-    """This process's stretch of the numbers below `count`; together, in order of rank, all."""
+    """This process's section of ``range(count)``, which all sections in order of rank make up."""
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
 @cache
 def gradient_group(device: torch.device) -> Any:
-    """The process group that gradients on a device go through; None: the one for all."""
+    """The process group for gradients on a device; None: the default group."""
     from torch import distributed
 
     return distributed.new_group(backend="nccl") if device.type == "cuda" else None

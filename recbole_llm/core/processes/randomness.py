@@ -1,4 +1,4 @@
-"""Random numbers of several processes: those that are the same in all, and those that differ."""
+"""Random numbers of several processes: the same in all, or different in each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from recbole_llm.core.processes import distributed
 
-_STREAMS = 1_000_003  # between the seeds of processes, whose workers' seeds are neighbors
+_STREAMS = 1_000_003  # between the seeds of processes, since those of workers are consecutive
 
 
 def seed_process(seed: int) -> None:
-    """Give each process random numbers of its own from here on, where all had the same; the first
-    process's go on as they would without others."""
+    """Give each process its own random numbers from here on. The first process continues with the
+    numbers that a single process would draw."""
     if not distributed.is_main():
         import torch
 
@@ -24,7 +24,7 @@ def seed_process(seed: int) -> None:
 
 
 def seed_worker(worker: int) -> None:
-    """`seed_process` for a loader's worker, which torch seeds alike in each process."""
+    """Do `seed_process` for a loader's worker, which torch seeds identically in all processes."""
     import torch
 
     seed_process(torch.initial_seed())
@@ -32,7 +32,7 @@ def seed_worker(worker: int) -> None:
 
 @contextmanager
 def same_numpy_randomness() -> Iterator[None]:
-    """Within it all processes draw the NumPy numbers that the first draws."""
+    """Within it, all processes draw the same NumPy numbers as the first process."""
     own = np.random.get_state()
     np.random.set_state(distributed.broadcast(own))
     yield

@@ -1,4 +1,4 @@
-"""What ``torchrun`` starts: processes that are joined once, and say together why they end."""
+"""Processes that ``torchrun`` starts: they join once, and one of them reports why they end."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from datetime import timedelta
 from typing import NamedTuple
 
 _NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_PATIENCE = timedelta(days=1)  # others wait that long while the first encodes a catalogue
+_PATIENCE = timedelta(days=1)  # the others wait while the first process encodes a catalogue
 _ERROR_REPORTED_KEY = "recbole_llm/said"
-# Of gloo, of nccl, of torch's store: what a process reads from another that is gone.
+# Parts of the errors of gloo, NCCL and torch's store after another process is gone.
 _LOST = ("gloo", "Connection closed", "Connection reset", "Broken pipe", "NCCL", "TCPStore")
 
 
 class LostProcess(ValueError):
-    """Another process of the run has ended, or all are to end."""
+    """Another process of the run has ended, or the run was stopped."""
 
 
 class MainProcessFailed(ValueError):
-    """The first process of the run failed at what it does for all."""
+    """The first process of the run failed in work that it does for all of them."""
 
 
 class ProcessRank(NamedTuple):
@@ -35,7 +35,7 @@ class ProcessRank(NamedTuple):
 
 
 ALONE = ProcessRank(0, 0, 1)
-VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # as given; each Config sets it anew
+VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # as given; each Config overwrites it
 _joined = ALONE
 
 
@@ -45,17 +45,17 @@ def started_together() -> bool:
 
 
 def before_torch() -> None:
-    """Keep torch from the warning that a model used all of its parameters, where one might not."""
+    """Silence torch's warning that ``find_unused_parameters`` found none; before torch loads."""
     if started_together():
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def join() -> ProcessRank:
-    """Join the processes that ``torchrun`` started together; once.
+    """Join the processes that ``torchrun`` started together, once per process.
 
     Raises:
-        ValueError: WORLD_SIZE is set, and the rest of what ``torchrun`` sets is not.
-        LostProcess: the others are not there.
+        ValueError: WORLD_SIZE is set without the other variables that ``torchrun`` sets.
+        LostProcess: the other processes are gone.
     """
     global _joined
     if not started_together() or _joined != ALONE:
@@ -65,8 +65,8 @@ def join() -> ProcessRank:
     missing = [name for name in _NEEDED if name not in os.environ]
     if missing:
         raise ValueError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, {', '.join(missing)} not: start with "
-            f"torchrun --nproc_per_node=N -m recbole_llm run …, or unset WORLD_SIZE"
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} is set, but not {', '.join(missing)}: start "
+            f"with torchrun --nproc_per_node=N -m recbole_llm run …, or unset WORLD_SIZE"
         )
     with lost_processes_named():
         distributed.init_process_group("gloo", timeout=_PATIENCE)
@@ -78,25 +78,25 @@ def join() -> ProcessRank:
 
 
 def _leave() -> None:
-    """Leave the others, when gloo's threads have let go of their last tensors.
+    """Leave the process group, after gloo's threads have released their last tensors.
 
-    They need the interpreter for that, and torch aborts the process if they ask for it too late.
+    The threads need the interpreter for that, and torch aborts the process if they ask too late.
     """
     from torch import distributed
 
-    time.sleep(0.2)  # time in which they get it; neither gloo nor torch says when they are done
+    time.sleep(0.2)  # neither gloo nor torch says when the threads are done
     distributed.destroy_process_group()
 
 
 def _stop(*_: object) -> None:
-    """torchrun ends the processes that are left with SIGTERM."""
+    """Handle SIGTERM, by which torchrun ends the remaining processes."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise LostProcess("another process of this run has ended, or the run was stopped")
 
 
 @contextmanager
 def lost_processes_named() -> Iterator[None]:
-    """Turn what torch says where another process is gone into `LostProcess`."""
+    """Turn torch's errors about a process that is gone into `LostProcess`."""
     try:
         yield
     except RuntimeError as error:
@@ -107,7 +107,7 @@ def lost_processes_named() -> Iterator[None]:
 
 
 def claim_error_report() -> bool:
-    """Claim to report why the run ends; False: another of the processes that joined already has."""
+    """Claim the report on why the run ends; False if another process has already claimed it."""
     if _joined == ALONE:
         return True
     from torch import distributed
@@ -115,7 +115,7 @@ def claim_error_report() -> bool:
     try:
         store = distributed.distributed_c10d._get_default_store()
         return bool(store.add(_ERROR_REPORTED_KEY, 1) == 1)
-    except RuntimeError:  # the store went with its process
+    except RuntimeError:  # the process that held the store is gone
         return True
 
 
