@@ -1,6 +1,6 @@
 """Checkpoints: tensors and plain data, which ``torch.load`` reads with ``weights_only=True``.
 
-Whoever made a file may have put anything in it: it is read within bounds and checked before use.
+A file may come from anyone, so its content is read within bounds and checked before use.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
     from torch import Tensor
 
-# A matrix may have so many rows; "lil", which ItemKNN keeps, has two lists a row.
+# Rows that a matrix may have for each byte of the file; "lil" (ItemKNN) has two lists per row.
 _ROWS_A_BYTE = {"csr": 8, "csc": 8, "coo": 8, "lil": 1 / 16}
-STOPPED = "run"  # key of a checkpoint: where a run stood that has not ended
+STOPPED = "run"  # key of a checkpoint: the state of a run that has not ended
 _EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the frozen tables
-_MAX_NODES = 5_000_000  # values in a checkpoint, those that stand twice counted twice
+_MAX_NODES = 5_000_000  # values in a checkpoint; repeated objects are counted each time
 _MAX_DEPTH = 50
-_MAX_GROWTH = 64  # times the file's size that a tensor may have, which may repeat its values
+_MAX_GROWTH = 64  # size of a tensor, which may repeat values by its strides, over the file's
 _SHOWN = 3  # parameters in a message
 
 
@@ -44,7 +44,7 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
 
     try:
         _check_archive(file)
-        with warnings.catch_warnings(action="ignore"):  # of what is refused anyhow
+        with warnings.catch_warnings(action="ignore"):  # about content that is refused anyway
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         _check_values(checkpoint, os.path.getsize(file))
     except Exception as error:
@@ -59,7 +59,7 @@ def load_checkpoint(file: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _check_archive(file: str | os.PathLike[str]) -> None:
-    """Refuse what is not ``torch.save``'s archive, whose parts are not compressed."""
+    """Refuse files that ``torch.save`` did not write: its archives have no compressed parts."""
     with zipfile.ZipFile(file) as archive:
         size = sum(part.file_size for part in archive.infolist())
     if size > os.path.getsize(file):
@@ -67,8 +67,8 @@ def _check_archive(file: str | os.PathLike[str]) -> None:
 
 
 def _check_values(value: object, size: int) -> None:
-    """Refuse other types than plain data, values that contain themselves, and sizes that the
-    file's own does not explain."""
+    """Refuse types other than plain data, values that contain themselves, and tensors or matrices
+    that are too large for the file."""
     from torch import Tensor
 
     nodes, stack = 0, [(value, 0)]
@@ -101,8 +101,8 @@ def _check_size(tensor: Tensor, size: int) -> None:
 
 
 def _check_sparse(value: dict[Any, Any], size: int) -> None:
-    """Refuse a sparse matrix whose shape, by which `decode` allocates, the file's size does not
-    explain."""
+    """Refuse a sparse matrix whose shape is too large for the file: `decode` allocates memory
+    according to that shape."""
     if "__sparse__" not in value:
         return
     most = _ROWS_A_BYTE.get(str(value.get("format")))
@@ -114,14 +114,14 @@ def _check_sparse(value: dict[Any, Any], size: int) -> None:
 
 
 def write_checkpoint(state: object, file: str | os.PathLike[str]) -> None:
-    """``torch.save`` in one step: a killed process leaves the old file or the new one.
+    """Save a checkpoint atomically: a killed process leaves the old file or the new one.
 
     Raises:
         ValueError: in one line: the file, why it cannot be written, and the way out.
     """
     import torch
 
-    way_out = "free some space, or set another folder (checkpoint_dir; of compare, --output)"
+    way_out = "free some space, or set another folder (checkpoint_dir; for compare, --output)"
     with written_whole(file, way_out) as opened:
         torch.save(encode(state), opened)
 
@@ -137,11 +137,11 @@ def require(checkpoint: Mapping[str, Any], keys: Iterable[str], file: object) ->
 
 
 def model_state(model: AbstractRecommender) -> dict[str, Any]:
-    """The part of a checkpoint that is of a model: RecBole's ``state_dict`` and
-    ``other_parameter``, which also names the frozen tables."""
+    """The model's part of a checkpoint: RecBole's ``state_dict`` and ``other_parameter``, which
+    also holds the fingerprints of the frozen tables."""
     from torch.nn import Module
 
-    # DIN and FDSA name a sub-module here, whose weights are in the state_dict already.
+    # DIN and FDSA list a submodule here, but its weights are already in the state_dict.
     other = {k: v for k, v in model.other_parameter().items() if not isinstance(v, Module)}
     fingerprints = embedding_fingerprints(model)
     if fingerprints:
@@ -155,17 +155,17 @@ def load_model_state(
     file: str | os.PathLike[str],
     compared: Container[str] = (),
 ) -> None:
-    """Put a model into a checkpoint's state.
+    """Load a checkpoint's state into a model.
 
     Args:
         model: built from the same settings.
-        checkpoint: what `load_checkpoint` gave.
-        file: where it lay, for messages.
-        compared: fingerprints of the tables that were compared row by row before.
+        checkpoint: as `load_checkpoint` returns it.
+        file: the checkpoint's file, for messages.
+        compared: fingerprints of the tables that were already compared row by row.
 
     Raises:
-        ValueError: the checkpoint is of other item vectors, of a model of another shape, or no
-            model's.
+        ValueError: the checkpoint was trained on other item vectors, is of another model or of one
+            of another shape, is damaged, or holds NaN or no weights.
     """
     require(checkpoint, ("state_dict",), file)
     state, other = checkpoint["state_dict"], checkpoint.get("other_parameter") or {}
@@ -182,7 +182,7 @@ def load_model_state(
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"checkpoint '{file}' is of a model of another shape ({_differences(model, state)}); "
-            f"set its keys as they were"
+            f"set the model's keys as in training"
         ) from error
     # Checkpoints are read on the CPU, and torch moves a model's parameters only, not these.
     device = getattr(model, "device", "cpu")
@@ -199,8 +199,8 @@ def _check_finite(state: Mapping[Any, Any], file: object) -> None:
     for name, value in state.items():
         if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
             raise ValueError(
-                f"checkpoint '{file}' holds values that are not numbers in '{name}': its training "
-                f"went astray; lower learning_rate and train again"
+                f"checkpoint '{file}' holds NaN in '{name}': its training diverged; lower "
+                f"learning_rate and train again"
             )
 
 
@@ -211,8 +211,8 @@ def _differences(model: AbstractRecommender, state: Mapping[Any, Any]) -> str:
     for name in [*own, *(key for key in state if key not in own)]:
         here, there = (tuple(getattr(s.get(name), "shape", ())) for s in (own, state))
         if name not in state or name not in own:
-            found.append(f"{name} is {'the model' if name in own else 'the file'}'s alone")
+            found.append(f"{name} is only in {'the model' if name in own else 'the file'}")
         elif here != there:
             found.append(f"{name} {there} in the file, {here} in the model")
-    shown = "; ".join(found[:_SHOWN]) or "its values are no tensors"
+    shown = "; ".join(found[:_SHOWN]) or "its values are not tensors"
     return one_line(shown, 400) + and_more(found, _SHOWN)

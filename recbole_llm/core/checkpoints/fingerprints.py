@@ -1,4 +1,4 @@
-"""Fingerprints of a model's frozen vectors, which stand for these in its checkpoint."""
+"""Fingerprints of a model's frozen vectors, stored in its checkpoint in place of the vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recbole_llm.core.errors import one_line
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
 
-WHITENED = " whitened by "  # stands in a fingerprint between the vectors' own and a power
+WHITENED = " whitened by "  # in a fingerprint, between that of the raw vectors and a power
 
 
 def embedding_fingerprints(model: AbstractRecommender) -> dict[str, str]:
@@ -25,22 +25,22 @@ def embedding_fingerprints(model: AbstractRecommender) -> dict[str, str]:
 def check_fingerprints(
     model: AbstractRecommender, saved: Mapping[str, str], compared: Container[str] = ()
 ) -> None:
-    """Raise ValueError if the model's frozen vectors are not those of the checkpoint. Of those that
-    were `compared` row by row, only the whitening counts."""
-    current = embedding_fingerprints(model) if saved else {}  # decision trees are no modules
+    """Raise ValueError if the model's frozen vectors are not those of the checkpoint. For vectors
+    that were already `compared` row by row, only the whitening must agree."""
+    current = embedding_fingerprints(model) if saved else {}  # decision trees are not modules
     for name, fingerprint in dict(saved).items():
         was, _, before = str(fingerprint).partition(WHITENED)
         now, _, power = str(current.get(name)).partition(WHITENED)
         if was != now and now not in compared:
             raise ValueError(
                 f"the checkpoint was trained on other vectors ('{one_line(name)}': {was[:12]}, now "
-                f"{now[:12]}); set encoder and item_prompt, or whatever else makes them, as they "
-                f"were, or train again"
+                f"{now[:12]}); set encoder, item_prompt and whatever else produces the vectors as "
+                f"in training, or train again"
             )
         if before != power:
             raise ValueError(
-                f"the checkpoint was trained on text embeddings whitened otherwise "
+                f"the checkpoint was trained on text embeddings whitened differently "
                 f"('{one_line(name)}': {one_line(before or 'not noted by an older version')}, now "
-                f"{power or 'none'}); set text_whitening or vector_whitening as it was, or train "
-                f"again"
+                f"{power or 'none'}); set text_whitening or vector_whitening as in training, or "
+                f"train again"
             )

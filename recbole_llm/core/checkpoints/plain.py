@@ -1,4 +1,4 @@
-"""Arrays and matrices as tensors, the only objects that checkpoints hold."""
+"""Conversion of arrays and matrices to tensors, the only objects that checkpoints hold."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 def encode(value: Any) -> Any:
-    """NumPy arrays and SciPy matrices, at any depth, as tensors: weights_only=True loads those.
+    """Convert NumPy arrays and SciPy matrices, at any depth, to tensors for weights_only=True.
 
-    Tensors come from their device, so that a file does not depend on it.
+    Tensors are moved to the CPU, so that a file does not depend on the device.
     """
     from scipy.sparse import issparse
     from torch import Tensor, from_numpy

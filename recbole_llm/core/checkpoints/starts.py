@@ -15,24 +15,24 @@ from recbole_llm.core.settings import ConfigLike
 if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
-# Keys of the files that stages start from: the key of the stage, and the stages that do.
+# {key of the file: (key of the stage, values of it that start from the file)}
 START_FILES = {
     "pre_model_path": ("train_stage", ("critic_pretrain", "finetune")),
     "warm_up": ("phase", ("distillation", "finetuning")),
 }
-# Stages (train_stage) that validate nothing and train pretrain_epochs, with the stage after each.
+# {train_stage that trains for pretrain_epochs without validation: the stage after it}
 PRETRAINING = {
     "pretrain": "finetune", "actor_pretrain": "critic_pretrain", "critic_pretrain": "finetune",
 }  # fmt: skip
 
 
 def check_start_file(config: ConfigLike) -> None:
-    """Refuse a stage whose file is not there, is of another model, or is of a stopped run."""
+    """Refuse a stage whose start file is missing, of another model, or of a stopped run."""
     for key, stage in _start_keys(config):
         file = str(config[key] or "")
         if not file:
             raise ValueError(
-                f"{key}: {stage}={config[stage]} starts from a checkpoint of the stage before; "
+                f"{key}: {stage}={config[stage]} starts from a checkpoint of the previous stage; "
                 f"name it with --{key}=…"
             )
         if not Path(file).is_file():
@@ -43,18 +43,18 @@ def check_start_file(config: ConfigLike) -> None:
         if stored.get("model") not in [*names, config["model"]]:
             raise ValueError(
                 f"{key}: '{file}' is of {stored.get('model')}; name a checkpoint of "
-                f"{config['model']}, of the stage before"
+                f"{config['model']} from the previous stage"
             )
-        # A model of this stage that is loaded is built from its own file, wherever its run stood.
+        # Loading a model of this stage builds it from its own file, even if its run was stopped.
         if STOPPED in checkpoint and stored.get(stage) != config[stage]:
             raise ValueError(
-                f"{key}: '{file}' is of a stopped run, which --resume={file} goes on with"
+                f"{key}: '{file}' is of a stopped run, which --resume={file} continues"
             )
 
 
 def check_start_numbers(config: ConfigLike, dataset: Dataset) -> None:
-    """Refuse a file whose tables have other users or items, or the same ones in another order:
-    their rows are taken as they stand."""
+    """Refuse a start file that has other users or items, or the same ones in another order: the
+    rows of its tables are taken over unchanged."""
     keys = [key for key, _ in _start_keys(config)]
     phase_key = start_key(getattr(config, "model_class", object))
     if phase_key is not None and config[phase_key] is not None:
@@ -68,7 +68,7 @@ def check_start_numbers(config: ConfigLike, dataset: Dataset) -> None:
 
 
 def _start_keys(config: ConfigLike) -> Iterator[tuple[str, str]]:
-    """The key of the file and that of the stage, where the stage starts from a file."""
+    """Yield the keys of the file and of the stage, for each stage that starts from a file."""
     for key, (stage, stages) in START_FILES.items():
         if stage in config and config[stage] in stages:
             yield key, stage

@@ -1,8 +1,8 @@
 """The part of a configuration that a checkpoint stores, and the part of it that is trusted.
 
-A stored key is trusted if a settings class of the model, of RecBole's parts or of this package's
-declares it, or RecBole's file of the model has it, and it is not marked as the machine's or the
-user's own (`recbole_llm.core.marks`). All values then pass the checks of any configuration.
+A stored key is trusted if it is declared, by a settings class of the model, of RecBole or of this
+package or in the YAML file of the model, and if no mark (`recbole_llm.core.marks`) says that its
+value belongs to a machine or a user. All values then pass the checks of any configuration.
 """
 
 from __future__ import annotations
@@ -29,48 +29,48 @@ if TYPE_CHECKING:
 
     from recbole_llm.core.config import Config
 
-NEVER_STORED = Mark.LOCAL | Mark.STORED_ELSEWHERE  # nor taken from a checkpoint that has them
+NEVER_STORED = Mark.LOCAL | Mark.STORED_ELSEWHERE  # nor read from a checkpoint that has them
 _EVALUATED = frozenset(("teacher",))  # keys whose values RecBole's models pass to eval(): KD_DAGFM
 _WITHOUT_PRETRAINING = {"train_method": "no_pretrain", "use_pretrain": False}  # ConvNCF, NeuMF
 _PLAIN_NAME = re.compile(r"([a-z]{2,20}:)?[\w@.+-]{1,100}")  # XGBoost has binary:logistic
-# A field of a stranger's template that cannot run long: at most one filter, without arguments.
+# A template field that is safe to render: at most one filter, without arguments.
 _PLAIN_FIELD = re.compile(r"\{\{ *\w+(\.\w+|\[\d+\])? *(\| *\w+ *)?\}\}")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def arguments_for_reload(config: Config) -> list[str]:
-    """The arguments that name what loading the run's checkpoint needs and no checkpoint keeps."""
+    """The arguments that loading the run's checkpoint needs and that no checkpoint stores."""
     values = config.external_config_dict
     return [f"--{key}={_as_argument(values[key])}" for key in _keys_to_ask_for(config)]
 
 
 def _as_argument(value: object) -> object:
-    """Texts as a user lists them, such as plugins; anything else as it is."""
+    """Join a list of texts, such as plugins, by commas; return other values unchanged."""
     if isinstance(value, list) and all(isinstance(v, str) and "," not in v for v in value):
         return ",".join(value)
     return value
 
 
 def keys_required_for_vectors(config: RecBoleConfig) -> list[str]:
-    """The given keys that vectors depend on and no checkpoint keeps; it keeps their names."""
+    """The given keys that vectors depend on; checkpoints store their names, not their values."""
     marks = key_marks()
     keys = _keys_to_ask_for(config)
     return [key for key in keys if not marks[key] & Mark.NO_EFFECT_ON_RESULTS]
 
 
 def check_required_keys(config: RecBoleConfig, stored_keys: object, file: object) -> None:
-    """Compare the given keys with a checkpoint's `keys_required_for_vectors`.
+    """Check that the keys in a checkpoint's `keys_required_for_vectors` are given.
 
     Raises:
-        ValueError: some of them are not given.
+        ValueError: some of the keys are not given.
     """
     marks, given = key_marks(), config.external_config_dict
-    required = stored_keys if isinstance(stored_keys, list) else []  # older ones have none
+    required = stored_keys if isinstance(stored_keys, list) else []  # older checkpoints have none
     asked = [k for k in required if isinstance(k, str) and marks[k] & Mark.ASK_ON_LOAD]
     if missing := [key for key in asked if key not in given]:
         raise ValueError(
             f"checkpoint '{file}' was trained with {' and '.join(missing)}, which no checkpoint "
-            f"keeps: give {' '.join(f'--{key}=…' for key in missing)} as in training"
+            f"stores: give {' '.join(f'--{key}=…' for key in missing)} as in training"
         )
 
 
@@ -83,7 +83,7 @@ def _keys_to_ask_for(config: RecBoleConfig) -> list[str]:
 
 
 def plain_config(config: RecBoleConfig, without: Mark = NEVER_STORED) -> dict[str, Any]:
-    """A RecBole configuration as plain data, without the keys that have some marks."""
+    """A RecBole configuration as plain data, without keys that have any mark in `without`."""
     marks = key_marks()
     return {k: _plain(v) for k, v in config.final_config_dict.items() if not marks[k] & without}
 
@@ -108,19 +108,19 @@ def trusted_settings(
     """The part of a checkpoint's configuration that is trusted.
 
     Args:
-        spec: the model's, where it is not registered.
+        spec: the model's spec, if the model is not registered.
 
     Raises:
-        ValueError: it names no model and data set, or unknown ones.
+        ValueError: it names no model or data set, or an unknown model.
     """
     model, dataset, folder = _run_identity(stored, file)
     keys, marks = _trusted_keys(spec or spec_by_name(model), stored), key_marks()
     settings = {k: v for k, v in stored.items() if k in keys and _is_trusted(marks[k], v)}
     sampling = settings.get("train_neg_sample_args")
     none = isinstance(sampling, dict) and sampling.get("distribution") == "none"
-    # RecBole's own Config has negatives drawn beside CE, which a model of this package's ignores.
+    # RecBole's Config draws negatives even with CE, which this package's models ignore.
     if none or settings.get("loss_type") == "CE":
-        settings["train_neg_sample_args"] = None  # as the user wrote it, or may leave it out
+        settings["train_neg_sample_args"] = None  # a value that a user may give
     settings |= _start_overrides(settings, str(file))
     # Config adds the data set's folder itself.
     return {**settings, "model": model, "dataset": dataset, "data_path": str(folder.parent)}
@@ -140,10 +140,10 @@ def _run_identity(stored: Mapping[Any, Any], file: object) -> tuple[str, str, Pa
 
 
 def _start_overrides(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """The keys that build a model which started from another file's weights.
+    """The keys that build a model which was started from another file's weights.
 
-    No checkpoint is trusted to name such a file, and its own weights replace those: the model is
-    built from the checkpoint itself, or without pretrained weights.
+    A checkpoint is not trusted to name that file, whose weights its own replace anyway. So the
+    model is built from the checkpoint itself, or without pretrained weights.
     """
     from_itself = {
         key: file for key, (stage, stages) in START_FILES.items() if settings.get(stage) in stages
@@ -152,7 +152,7 @@ def _start_overrides(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
 
 
 def _trusted_keys(spec: ModelSpec, stored: Mapping[str, Any]) -> set[str]:
-    """The declared keys, and those of the model's files whose values hold plain names alone."""
+    """The declared keys, and keys of the model's files whose stored texts are plain names."""
     config = cast("Config", defaultdict(lambda: None, stored))
     # A plugin's sequential model reads loss_type whether or not its settings name it.
     declared = declared_keys(config, spec) | {"loss_type"}
@@ -172,7 +172,7 @@ def _holds_plain_names(value: object) -> bool:
 
 
 def _is_trusted(mark: Mark, value: object) -> bool:
-    """Whether a stored value of a key with these marks is trusted: none leads to files here."""
+    """Whether a stored value of a key with these marks is trusted: it must not lead to files."""
     if mark & Mark.MODEL_NAME and isinstance(value, str):
         return bool(_HUB_NAME.fullmatch(value)) and ".." not in value
     if mark & Mark.TEMPLATE and isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The names behind ids, as checkpoints hold them: two tensors per field, whatever its size."""
+"""The names behind ids, as checkpoints hold them: two tensors per field of any size."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def vocabulary_of(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
 
 
 def pack(vocabulary: Vocabulary) -> Packed:
-    """Tokens as plain data: per field their characters as UTF-8, uint8 [bytes], and how many
-    characters each has, int32 [n]; for a field that shares another's tokens, that field's name."""
+    """Pack tokens as plain data: per field, their characters in UTF-8, uint8 [bytes], and the
+    number of characters of each token, int32 [n]. A field that shares the tokens of another field
+    holds that field's name."""
     first: dict[int, str] = {}
     packed: Packed = {}
     for field, tokens in vocabulary.items():
@@ -39,8 +40,8 @@ def _pack(tokens: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def encode_names(names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Names without room for the longest: ``utf8``, their characters, uint8 [bytes]; ``lengths``,
-    how many characters each has, int32 [n]."""
+    """Encode names without padding: ``utf8``, their characters, uint8 [bytes]; ``lengths``, the
+    number of characters of each name, int32 [n]."""
     text = "".join(names).encode("utf-8", "surrogatepass")
     lengths = np.fromiter(map(len, names), np.int32, len(names))
     return {"utf8": np.frombuffer(bytearray(text), np.uint8), "lengths": lengths}
@@ -50,11 +51,11 @@ def decode_names(utf8: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> list[str]
     """The inverse of `encode_names`.
 
     Raises:
-        ValueError: they do not fit each other.
+        ValueError: the arrays are invalid or do not fit each other.
     """
     text = utf8.tobytes().decode("utf-8", "surrogatepass")
     if lengths.ndim != 1 or lengths.dtype != np.int32 or (lengths < 0).any():
-        raise ValueError("lengths are none")
+        raise ValueError("lengths are not int32 of at least 0")
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     if (ends[-1] if ends else 0) != len(text):
         raise ValueError("lengths do not fit the characters")
@@ -65,7 +66,7 @@ def unpack(packed: object) -> dict[str, npt.NDArray[Any]]:
     """The inverse of `pack`.
 
     Raises:
-        ValueError: it is nothing that `pack` gave.
+        ValueError: `pack` cannot have returned this.
     """
     if not isinstance(packed, dict) or not all(isinstance(field, str) for field in packed):
         raise ValueError("holds no tokens of its users and items")
@@ -87,13 +88,13 @@ def _unpack(field: str, packed: Any) -> npt.NDArray[Any]:
 
 
 def check_numbers(present: Vocabulary, stored: object) -> None:
-    """Refuse a checkpoint in which ids of the data would mean others.
+    """Refuse a checkpoint in which ids of the data set stand for other users or items.
 
     Args:
-        stored: the checkpoint's, packed; None where it names none.
+        stored: the checkpoint's packed tokens; None if it has none.
 
     Raises:
-        ValueError: a field that both have has other tokens, or what is stored is damaged.
+        ValueError: the tokens of a field differ between the two, or the stored ones are damaged.
     """
     if stored is None:
         return
@@ -103,6 +104,6 @@ def check_numbers(present: Vocabulary, stored: object) -> None:
         raise ValueError(f"the checkpoint {error}") from None
     if not all(np.array_equal(present[f], then[f]) for f in present.keys() & then.keys()):
         raise ValueError(
-            "the data set's users or items are others, or in another order, than those of the "
-            "checkpoint; use the files as they were, or load_data_and_model, which goes by name"
+            "the data set has other users or items than the checkpoint, or has them in another "
+            "order; use the files of the training, or load_data_and_model, which matches by name"
         )
