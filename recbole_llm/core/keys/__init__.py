@@ -1,1 +1,1 @@
-"""RecBole's keys, and ours that every run has: types and ranges."""
+"""Types and ranges of the keys that every run has: RecBole's, and this package's own."""

@@ -27,12 +27,12 @@ def _intervals(text: str) -> str:
     for part in text.split(";"):
         match = _INTERVAL.fullmatch(part.strip())
         if match is None or float(match[1]) > float(match[2]):
-            raise ValueError(f"'{part}' is no interval such as [5,inf) or (0,10]")
+            raise ValueError(f"'{part}' is not an interval such as [5,inf) or (0,10]")
     return text
 
 
 def _as_text(value: object) -> object:
-    """A text again, where a literal on the command line was read as a list: [5,100]."""
+    """Turn an interval that was parsed as a list, such as [5,100], back into a text."""
     return str(value) if isinstance(value, (list, tuple, int, float)) else value
 
 
@@ -43,7 +43,7 @@ def _kept(value: object) -> object:
     except ValueError as error:
         if isinstance(value, (list, tuple)) and value:
             return [str(part) for part in value]
-        raise ValueError(f"{error}; of a token column, list what is kept: ['a', 'b']") from None
+        raise ValueError(f"{error}; for a token column, list what to keep: ['a', 'b']") from None
 
 
 def _buckets(fields: dict[str, dict[str, str | int]]) -> dict[str, dict[str, str | int]]:
@@ -51,8 +51,8 @@ def _buckets(fields: dict[str, dict[str, str | int]]) -> dict[str, dict[str, str
         method, bucket = how.get("method"), how.get("bucket")
         if method not in ("ED", "LD"):
             raise ValueError(
-                f"'{field}' has the method {method!r}; choose ED, buckets of one width, or LD, of "
-                f"logarithms"
+                f"'{field}' has the method {method!r}; choose ED, buckets of equal width, or LD, "
+                f"buckets of the logarithm"
             )
         if method == "ED" and not (isinstance(bucket, int) and bucket > 0):
             raise ValueError(
@@ -69,7 +69,7 @@ Fields = Annotated[list[FieldName], OneOrMore]
 
 
 class RecBoleData(Settings):
-    """RecBole: the data set."""
+    """RecBole's keys of the data set."""
 
     field_separator: Annotated[str, Field(min_length=1)] = "\t"
     """Separator of the columns of atomic files."""
@@ -84,7 +84,7 @@ class RecBoleData(Settings):
     TIME_FIELD: PartOfProtocol[FieldName] = "timestamp"
     """Field of times."""
     seq_len: dict[str, Count] | None = None
-    """Longest sequence of each field of sequences."""
+    """{sequence field: longest sequence}."""
     LABEL_FIELD: PartOfProtocol[FieldName] = "label"
     """Field of labels."""
     threshold: PartOfProtocol[
@@ -104,15 +104,15 @@ class RecBoleData(Settings):
     additional_feat_suffix: Annotated[Fields | None, Mark.FILE_SUFFIX] = None
     """Suffixes of further files."""
     rm_dup_inter: PartOfProtocol[Literal["first", "last"] | None] = None
-    """Which of repeated interactions is kept."""
+    """Which of several interactions of a user with an item is kept."""
     val_interval: PartOfProtocol[dict[str, Kept] | None] = None
     """{field: the values to keep: an interval of a float column, a list of a token column's}."""
     filter_inter_by_user_or_item: PartOfProtocol[Flag] = True
-    """Whether interactions are filtered by their numbers."""
+    """Whether interactions with users or items that are missing from their files are removed."""
     user_inter_num_interval: PartOfProtocol[Interval | None] = "[0,inf)"
-    """Interactions of a user."""
+    """Numbers of interactions with which a user is kept."""
     item_inter_num_interval: PartOfProtocol[Interval | None] = "[0,inf)"
-    """Interactions of an item."""
+    """Numbers of interactions with which an item is kept."""
     alias_of_user_id: Fields | None = None
     """Fields that share the users' ids."""
     alias_of_item_id: Fields | None = None
@@ -126,9 +126,9 @@ class RecBoleData(Settings):
     normalize_field: Fields | None = None
     """Float fields that are scaled to 0..1."""
     normalize_all: Flag | None = None
-    """Whether all float fields are."""
+    """Whether all float fields are scaled to 0..1."""
     discretization: Buckets | None = None
-    """{field: {method: ED or LD, bucket: number}}."""
+    """{float field: {method: ED or LD, bucket: number}}: how fields are cut into buckets."""
     ITEM_LIST_LENGTH_FIELD: FieldName = "item_length"
     """Field of the lengths of histories."""
     LIST_SUFFIX: FieldName = "_list"
@@ -146,11 +146,11 @@ class RecBoleData(Settings):
     ENTITY_ID_FIELD: FieldName = "entity_id"
     """Field of entities."""
     kg_reverse_r: Flag = False
-    """Whether each triple is also read backwards."""
+    """Whether each triple is also added in reverse."""
     entity_kg_num_interval: Interval | None = "[0,inf)"
-    """Triples of an entity."""
+    """Numbers of triples with which an entity is kept."""
     relation_kg_num_interval: Interval | None = "[0,inf)"
-    """Triples of a relation."""
+    """Numbers of triples with which a relation is kept."""
     benchmark_filename: Annotated[
         Annotated[Fields, Field(min_length=3, max_length=3)] | None,
         Mark.PART_OF_PROTOCOL | Mark.FILE_SUFFIX,
@@ -160,7 +160,7 @@ class RecBoleData(Settings):
     """Encoding of atomic files."""
 
     def check(self, config: ConfigLike) -> None:
-        """Keys that go together, and none that RecBole would pass over without a word."""
+        """Refuse keys that contradict each other, or that RecBole would silently ignore."""
         if self.normalize_all and self.normalize_field is not None:
             raise ValueError(
                 "normalize_all: True scales the fields of normalize_field too; leave those out, or "
@@ -169,8 +169,8 @@ class RecBoleData(Settings):
         both = set(self.load_col or ()) & set(self.unload_col or ())
         if both:
             raise ValueError(
-                f"unload_col: load_col says already what is loaded of .{min(both)}; leave one out "
-                f"(all columns but some: --load_col=None beside unload_col)"
+                f"unload_col: load_col already says what is loaded of .{min(both)}; leave one out "
+                f"(for all columns except some: --load_col=None with unload_col)"
             )
         if self.benchmark_filename is None:
             return
@@ -178,6 +178,6 @@ class RecBoleData(Settings):
         for key in ("val_interval", "rm_dup_inter", *counts):
             if (value := getattr(self, key)) and value != "[0,inf)":
                 raise ValueError(
-                    f"{key}: without effect on ready-made splits, which are read as they are; "
+                    f"{key}: has no effect on ready-made splits, which are read as they are; "
                     f"filter the files, or leave out {key} or benchmark_filename"
                 )

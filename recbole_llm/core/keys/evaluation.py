@@ -48,12 +48,12 @@ def _mode(text: str) -> str:
 def _some(ratios: list[float]) -> list[float]:
     if len(ratios) != 3:
         raise ValueError(
-            f"split {ratios} is to have three ratios, of training, validation and test; 0 leaves "
-            f"one out"
+            f"split {ratios} must have three ratios, of training, validation and test; 0 leaves a "
+            f"part out"
         )
     if ratios[0] <= 0:
         raise ValueError(
-            f"split {ratios} leaves nothing to train on; the first ratio is training's"
+            f"split {ratios} leaves nothing to train on; the first ratio is for training"
         )
     return ratios
 
@@ -68,9 +68,9 @@ class Split(Nested):
     RS: Ratios | None = None
     """Ratios of training, validation and test."""
     LS: Literal["valid_and_test", "valid_only", "test_only"] | None = None
-    """Leave one out, for which splits."""
+    """Leave-one-out: which of validation and test get an interaction of each user."""
     TS: Ratios | None = None
-    """Ratios; the test part begins at a point in time, the others are divided by user."""
+    """Ratios; the test part begins at one time for all users, and the rest is split per user."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -79,7 +79,7 @@ class Split(Nested):
         return self
 
     def lacks(self) -> list[str]:
-        """Which of validation and test it leaves out."""
+        """Which of validation and test the split leaves out."""
         if self.LS is not None:
             return {"valid_only": ["test"], "test_only": ["validation"]}.get(self.LS, [])
         ratios = (self.RS or self.TS or [])[1:]
@@ -87,12 +87,12 @@ class Split(Nested):
 
 
 class Modes(Nested):
-    """Modes of validation and test."""
+    """Modes of evaluation."""
 
     valid: Mode | None = None
-    """On validation."""
+    """Mode of validation."""
     test: Mode | None = None
-    """On test."""
+    """Mode of test."""
 
 
 class EvalArgs(Nested):
@@ -101,14 +101,14 @@ class EvalArgs(Nested):
     split: Split | None = None
     """How interactions are split."""
     group_by: Literal["user", "none"] | None = "user"
-    """Whether each user's interactions are split."""
+    """Whether the interactions are split for each user, or all at once."""
     order: Literal["RO", "TO"] = "RO"
-    """Random or temporal order."""
+    """Random order (RO) or order of time (TO)."""
     mode: Modes | Mode = "full"
     """Full ranking, sampled negatives, or labels."""
 
     def modes(self) -> tuple[str, str]:
-        """The modes of validation and test; RecBole's rule where one alone is given."""
+        """The modes of validation and test; as in RecBole, a single one is used for both."""
         if isinstance(self.mode, str):
             return self.mode, self.mode
         first = self.mode.valid or self.mode.test or "full"
@@ -116,12 +116,12 @@ class EvalArgs(Nested):
 
 
 class RecBoleEvaluation(Settings):
-    """RecBole: evaluation."""
+    """RecBole's keys of evaluation."""
 
     eval_args: PartOfProtocol[EvalArgs] = EvalArgs()
     """Split, order, grouping and mode."""
     repeatable: Flag = False
-    """Whether users may get items again."""
+    """Whether items of a user's history may be recommended."""
     metrics: PartOfProtocol[Annotated[list[str], Field(min_length=1), OneOrMore]] = [
         "Recall", "MRR", "NDCG", "Hit", "Precision"
     ]  # fmt: skip
@@ -131,22 +131,22 @@ class RecBoleEvaluation(Settings):
     valid_metric: PartOfProtocol[FieldName] = "MRR@10"
     """Metric that picks the best epoch."""
     valid_metric_bigger: StoredElsewhere[PartOfProtocol[Flag]] = True
-    """Whether more of it is better."""
+    """Whether a higher valid_metric is better."""
     eval_batch_size: Count = 4096
-    """Rows, or scores, in a step."""
+    """Rows, or scores, in a batch of evaluation."""
     metric_decimal_place: PartOfProtocol[Natural] = 4
     """Decimals of the results."""
 
     def check(self, config: ConfigLike) -> None:
-        """Metrics that exist, of one kind, that fit the mode; a valid_metric among them; a model
-        that can leave the history out, where it is to."""
+        """Refuse unknown metrics, metrics of two kinds or of another mode, a valid_metric that is
+        not computed, and `repeatable: False` for sequential models."""
         from recbole.evaluator.register import metric_types, metrics_dict
         from recbole.utils import ModelType
 
         if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and not self.repeatable:
             raise ValueError(
-                f"repeatable: False leaves out what a user has already, which evaluation cannot do "
-                f"for sequential models such as {config['model']}; leave the key out"
+                f"repeatable: False leaves out items that a user already has, which evaluation "
+                f"cannot do for sequential models such as {config['model']}; leave the key out"
             )
         plugins = get_plugins()
         plugins.import_metrics()
@@ -158,8 +158,8 @@ class RecBoleEvaluation(Settings):
         ranked, others = by_kind(self.metrics)
         if ranked and others:
             raise ValueError(
-                f"metrics: {', '.join(ranked)} are of rankings, {', '.join(others)} of labels; a "
-                f"run computes one kind"
+                f"metrics: {', '.join(ranked)} are ranking metrics, {', '.join(others)} are label "
+                f"metrics; a run computes only one kind"
             )
         self._check_modes(bool(ranked))
         computed = computed_metrics(self.metrics, self.topk)
@@ -173,13 +173,13 @@ class RecBoleEvaluation(Settings):
         modes = self.eval_args.modes()
         if ranking and "labeled" in modes:
             raise ValueError(
-                f"eval_args: mode labeled ranks nothing, and metrics {self.metrics} are of "
-                f"rankings; set mode: full, or metrics such as AUC"
+                f"eval_args: mode labeled ranks nothing, and metrics {self.metrics} are ranking "
+                f"metrics; set mode: full, or metrics such as AUC"
             )
         if not ranking and "full" in modes:
             raise ValueError(
-                f"eval_args: mode full ranks the catalogue, and metrics {self.metrics} are of "
-                f"labels; set mode: labeled or uni100, or metrics such as NDCG"
+                f"eval_args: mode full ranks the catalogue, and metrics {self.metrics} are label "
+                f"metrics; set mode: labeled or uni100, or metrics such as NDCG"
             )
         whole = [m for m in self.metrics if is_read_by([m], "rec.items")]
         longest = max(self.topk)
@@ -188,9 +188,9 @@ class RecBoleEvaluation(Settings):
         )
         if whole and candidates is not None and longest > candidates:
             raise ValueError(
-                f"topk: a list of {longest} is filled with items that are no candidates where "
-                f"there are {candidates} of them, which {', '.join(whole)} would read; set "
-                f"--topk={candidates}, or a mode with more negatives"
+                f"topk: with {candidates} candidates, a list of {longest} is filled up with other "
+                f"items, which {', '.join(whole)} would read; set --topk={candidates}, or a mode "
+                f"with more negatives"
             )
 
 
@@ -204,8 +204,8 @@ def check_topk(topk: Sequence[int], n_items: int) -> None:
 
 
 def check_catalogue(config: ConfigLike, n_items: int) -> None:
-    """Refuse lists and sampled candidates that the catalogue is too small to rank, before texts
-    are encoded. Metrics of labels may draw an item more than once."""
+    """Refuse lists and sampled candidates for which the catalogue is too small, before texts are
+    encoded. Label metrics are exempt, since an item may be drawn for them more than once."""
     if not by_kind(split_to_list(config["metrics"]))[0]:
         return
     for phase in ("valid", "test"):

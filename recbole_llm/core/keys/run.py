@@ -37,53 +37,54 @@ class RunSettings(Settings):
     strict_config: NoEffectOnResults[Flag] = False
     """Whether an unknown config key is an error instead of a warning."""
     plugins: Local[AskOnLoad[Annotated[list[Text], OneOrMore] | None]] = None
-    """Plugins that are no installed package: Python files (mine.py), or modules by name."""
+    """Plugins that are not installed packages: Python files (mine.py), or names of modules."""
     protocol: StoredElsewhere[PartOfProtocol[Literal["leave-one-out", "random"] | None]] = None
     """How interactions are split, in place of eval_args: 'leave-one-out' tests on each user's last
     item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,
-    which models of sequences cannot take. None: as the model's type does."""
+    which sequential models cannot use. None: the default of the model's type."""
     verbose: NoEffectOnResults[Flag] = False
-    """Whether the screen shows what RecBole prints, as the log file always does; else a
-    run's data, model, protocol, progress and result."""
+    """Whether the screen shows all that RecBole logs, as the log file always does; otherwise it
+    shows a run's data, model, protocol, progress and result."""
     output: Local[NoEffectOnResults[Text | None]] = None
     """JSON file of the result: metrics, best epoch, settings that differ from the defaults, data,
     versions, times, memory."""
     user_metrics: Local[NoEffectOnResults[Text | None]] = None
-    """File (.npz) of the test metrics of each user, whose means are the run's, with the best items
-    of a few users: what recbole-llm compare reads."""
+    """File (.npz) of each user's test metrics, whose means are the run's, and of the top items of a
+    few users, for recbole-llm compare."""
     detect_anomaly: NoEffectOnResults[Flag] = False
     """Whether autograd's anomaly detection is on while training (about 1.6 times slower)."""
     resume: Local[NoEffectOnResults[Text | None]] = None
-    """File that a stopped run goes on from (saved/<model>-…-last.pth), with the same settings
-    as then; it ends as if it had not been stopped."""
+    """File from which a stopped run continues (saved/<model>-…-last.pth), with the same settings
+    as before; it ends as if it had not been stopped."""
     item_init: StoredElsewhere[Literal["llm"] | None] = None
     """'llm' starts a model's item embedding table from principal components of the item vectors."""
     item_init_std: Positive | None = None
-    """Standard deviation of that start. None: .1 for sequential models, whose own random start
-    (SASRec: .02) is too small to keep what the texts say; other models keep the standard deviation
-    of their own start. For SASRec .3 ranks a little better still (results/quality.md)."""
+    """Standard deviation of the table that item_init starts. None: .1 for sequential models, whose
+    own random start (SASRec: .02) is too small to keep what the texts say; other models keep the
+    standard deviation of their own start. With .3, SASRec ranks slightly better still
+    (results/quality.md)."""
     item_init_score_std: NonNegative = 1.0
-    """Standard deviation of scores before training with that start, by the weight of the norm that
-    states come out of, where there is one (SASRec); 0: that weight is 1."""
+    """Standard deviation of the scores before training with item_init, set by the weight of the
+    model's last layer norm, if it has one (SASRec). 0: that weight stays 1."""
     item_init_whitening: Share = 0
-    """How far the directions of the item vectors are evened out before: 0 not at all, 1 fully."""
+    """How far the item vectors are whitened for item_init: 0 not at all, 1 fully."""
     fused_optimizer: Flag = True
     """Whether Adam and AdamW update all parameters in one fused step (the same up to rounding)."""
     tune_malloc: Local[NoEffectOnResults[Flag]] = True
-    """Whether glibc keeps freed memory for the next training step; the environment's
-    RECBOLE_LLM_MALLOC=0 turns it off too."""
+    """Whether glibc keeps freed memory for the next training step; the environment variable
+    RECBOLE_LLM_MALLOC=0 turns this off too."""
     cpu_threads: Local[NoEffectOnResults[Count | None]] = None
-    """Threads of torch on the CPU; None: the physical cores this process may use, or
-    OMP_NUM_THREADS."""
+    """Threads of torch on the CPU. None: OMP_NUM_THREADS if set, else the physical cores that this
+    process may use."""
 
     def check(self, config: ConfigLike) -> None:
-        """A protocol splits what no file has split."""
+        """Refuse a protocol for files that are already split."""
         if self.protocol is not None and config["benchmark_filename"]:
             raise ValueError(
-                "protocol: benchmark_filename names files that are split already; leave one out"
+                "protocol: benchmark_filename names files that are already split; leave one out"
             )
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
-        """The start of the item table, where it is from texts."""
+        """The keys of the item table's start, if it starts from texts."""
         return cls.search_space if config["item_init"] == "llm" else {}

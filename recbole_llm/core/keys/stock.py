@@ -1,4 +1,4 @@
-"""Keys that many of RecBole's models share, for those that have no settings class."""
+"""Keys that many of RecBole's models share, for models without a settings class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recbole_llm.core.settings import (
 )
 
 Numbers = NonNegative | list[NonNegative]
-# Of models that cannot be trained with every choice of the search space.
+# Search spaces of models that cannot be trained with every choice of the usual one.
 FIT: dict[str, Space] = {
     "ConvNCF": {"embedding_size": (64, 128)},  # cnn_strides shrink it 64-fold
     "DGCF": {"embedding_size": (16, 32, 64, 128)},  # n_factors, 4, divides it
@@ -31,7 +31,7 @@ FIT: dict[str, Space] = {
 
 
 class StockSettings(Settings):
-    """RecBole's models; a key that a model lacks is None. Ranges hold for all of them."""
+    """Keys of RecBole's models. A key that a model lacks is None. Ranges hold for all models."""
 
     search_space: ClassVar[Space] = {
         "embedding_size": (10, 16, 32, 64, 128),
@@ -43,23 +43,23 @@ class StockSettings(Settings):
     }
 
     embedding_size: Count | None = None
-    """Size of vectors."""
+    """Size of the embeddings."""
     hidden_size: Count | None = None
-    """Size of states."""
+    """Size of the hidden states."""
     inner_size: Count | None = None
-    """Width of a feed-forward net."""
+    """Width of the feed-forward layers."""
     n_layers: Count | None = None
-    """Layers."""
+    """Number of layers."""
     num_layers: Count | None = None
-    """Layers."""
+    """Number of layers."""
     n_heads: Count | None = None
-    """Attention heads."""
+    """Number of attention heads."""
     mlp_hidden_size: Annotated[list[Count], BeforeValidator(as_list)] | None = None
-    """Widths of a multi-layer perceptron."""
+    """Widths of the layers of a multi-layer perceptron."""
     dropout_prob: Dropout | None = None
-    """Dropout."""
+    """Dropout probability."""
     hidden_dropout_prob: Dropout | None = None
-    """Dropout on states."""
+    """Dropout on hidden states."""
     attn_dropout_prob: Dropout | None = None
     """Dropout on attention probabilities."""
     layer_norm_eps: NonNegative | None = None
@@ -71,19 +71,19 @@ class StockSettings(Settings):
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
-        """The keys that the model has with a value of the searched kind, which is a candidate."""
+        """The keys that the model has with a value of a searched type; the value is a candidate."""
         found = {}
         for key, where in {**cls.search_space, **FIT.get(config["model"], {})}.items():
             value: Any = config[key] if key in config else None
             kind: Any = list if key == "mlp_hidden_size" else (int, float)
-            # No scale begins at 0.
+            # A logarithmic scale cannot begin at 0.
             if isinstance(value, kind) and not (isinstance(where, Between) and value <= 0):
                 found[key] = with_default(where, value)
         return found
 
     def check(self, config: ConfigLike) -> None:
-        """Refuse a stage that starts from the weights of a file which is not there or not fit for
-        it, and `epochs` for a pretraining stage, which trains `pretrain_epochs`."""
+        """Refuse a stage whose start file is missing or does not fit, and `epochs` alone for a
+        pretraining stage, which trains for `pretrain_epochs`."""
         check_start_file(config)
         _check_pretraining(config)
 
@@ -104,7 +104,7 @@ def _check_pretraining(config: ConfigLike) -> None:
     given = getattr(config, "external_config_dict", {})
     if "epochs" in given and "pretrain_epochs" not in given and "pretrain_epochs" in config:
         raise ValueError(
-            f"epochs: train_stage={config['train_stage']} trains pretrain_epochs, which are "
-            f"{config['pretrain_epochs']}, and epochs are of the last stage; add "
+            f"epochs: train_stage={config['train_stage']} trains for pretrain_epochs, which is "
+            f"{config['pretrain_epochs']}, and epochs is for the last stage; add "
             f"--pretrain_epochs={given['epochs']}"
         )

@@ -33,12 +33,12 @@ def _lower(value: object) -> object:
 
 
 class RecBoleRun(Settings):
-    """RecBole: the run."""
+    """RecBole's keys of the run."""
 
     gpu_id: Local[NoEffectOnResults[Annotated[list[int], BeforeValidator(as_list)] | Text]] = "0"
     """Ids of GPUs."""
     worker: Local[Natural] = 0
-    """Worker processes of the loaders; what is drawn at random depends on their number."""
+    """Worker processes of the data loaders; random numbers depend on how many there are."""
     use_gpu: Local[NoEffectOnResults[Flag]] = True
     """Whether to use a GPU where there is one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2020
@@ -56,7 +56,7 @@ class RecBoleRun(Settings):
     show_progress: NoEffectOnResults[Flag] = True
     """Whether bars are shown."""
     save_dataset: Local[NoEffectOnResults[Flag]] = False
-    """Without effect here: nothing is pickled, and the atomic files are read as quickly."""
+    """Without effect here: nothing is pickled, and reading the atomic files is just as fast."""
     dataset_save_path: Local[NoEffectOnResults[Text | None]] = None
     """Without effect here."""
     save_dataloaders: Local[NoEffectOnResults[Flag]] = False
@@ -66,12 +66,12 @@ class RecBoleRun(Settings):
     log_wandb: Local[NoEffectOnResults[Flag]] = False
     """Whether to log to Weights & Biases."""
     wandb_project: Local[NoEffectOnResults[Text]] = "recbole"
-    """Its project."""
+    """Project in Weights & Biases."""
     shuffle: Flag = True
     """Whether training rows are shuffled before each epoch."""
 
     def check(self, config: ConfigLike) -> None:
-        """Weights & Biases is there where it is asked for."""
+        """Refuse log_wandb if the package is not installed."""
         if self.log_wandb and find_spec("wandb") is None:
             raise ValueError(
                 "log_wandb: the package 'wandb' is not installed: pip install wandb, or leave "
@@ -80,14 +80,14 @@ class RecBoleRun(Settings):
 
 
 class NegativeSampling(Nested):
-    """Negatives of training."""
+    """Negative sampling in training."""
 
     distribution: Literal["uniform", "popularity", "none", "None"] | None = "uniform"
     """Distribution of negative items."""
     sample_num: Count | Literal["none"] = 1
-    """Negatives of a target."""
+    """Negatives for each target."""
     alpha: NonNegative | Literal["none"] = 1.0
-    """Power of the counts for popularity."""
+    """Power of the items' counts, for popularity."""
     dynamic: Flag = False
     """Whether the hardest of `candidate_num` negatives is taken."""
     candidate_num: Natural = 0
@@ -109,9 +109,9 @@ class Clipping(Nested):
     """Arguments of ``torch.nn.utils.clip_grad_norm_``."""
 
     max_norm: Positive
-    """Largest norm."""
+    """Largest norm of the gradients."""
     norm_type: Positive = 2.0
-    """Which norm."""
+    """Order of the norm, such as 2."""
     error_if_nonfinite: Flag = False
     """Whether gradients that are not finite are an error."""
     foreach: Flag | None = None
@@ -119,14 +119,14 @@ class Clipping(Nested):
 
 
 class RecBoleTraining(Settings):
-    """RecBole: training."""
+    """RecBole's keys of training."""
 
     search_space: ClassVar[Space] = {"learning_rate": Between(1e-4, 1e-2)}
 
     epochs: Count = 300
-    """Epochs at most."""
+    """Maximum number of epochs."""
     train_batch_size: Count = 2048
-    """Rows, or supervised targets, in a step."""
+    """Rows, or supervised targets, in a batch."""
     learner: Annotated[
         Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"], BeforeValidator(_lower)
     ] = "adam"
@@ -138,7 +138,7 @@ class RecBoleTraining(Settings):
     eval_step: Natural = 1
     """Epochs between evaluations on validation; 0: none."""
     stopping_step: Natural = 10
-    """Evaluations without improvement that training goes on for."""
+    """Evaluations without improvement that early stopping tolerates."""
     clip_grad_norm: Clipping | None = None
     """Clipping of the gradients."""
     weight_decay: NonNegative = 0.0
@@ -146,7 +146,7 @@ class RecBoleTraining(Settings):
     loss_decimal_place: NoEffectOnResults[Natural] = 4
     """Decimals of the logged loss."""
     require_pow: Flag = False
-    """Whether EmbLoss squares."""
+    """Whether EmbLoss squares the norms of the embeddings."""
     enable_amp: Flag = False
     """Mixed precision: bfloat16; float16 with enable_scaler, and on GPUs that lack bfloat16."""
     enable_scaler: Flag = False
@@ -162,12 +162,12 @@ class RecBoleTraining(Settings):
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
         """The search space of models that an optimizer trains; empty for others."""
-        kind = getattr(config["MODEL_TYPE"], "name", None)  # None: of a class that is not there
+        kind = getattr(config["MODEL_TYPE"], "name", None)  # None: its class cannot be loaded
         without = kind in ("TRADITIONAL", "DECISIONTREE") or config["model"] == "NCEPLRec"
         return {} if without else cls.search_space
 
     def check(self, config: ConfigLike) -> None:
-        """No negatives for cross entropy over the catalogue, of the models that have it."""
+        """Refuse negatives for sequential models with cross entropy over the catalogue."""
         catalogue = config["MODEL_TYPE"].name == "SEQUENTIAL" and config["loss_type"] == "CE"
         sampling = self.train_neg_sample_args
         if catalogue and isinstance(sampling, NegativeSampling) and sampling.drawn:
