@@ -14,22 +14,22 @@ _OURS = "recbole_llm"
 
 
 def plugin_behind(error: BaseException) -> str | None:
-    """The plugin whose code the error comes from; None where it is this package's or no plugin's.
+    """The plugin whose code the error comes from; None for this package's code or no plugin's.
 
-    Libraries are skipped: who called them counts.
+    Frames of libraries are skipped: the code that called the library counts.
     """
-    if not get_plugins.cache_info().currsize:  # none is loaded
+    if not get_plugins.cache_info().currsize:  # no plugins are loaded
         return None
     frames = reversed(list(walk_tb(error.__traceback__)))
     packages = (_package(str(frame.f_globals.get("__name__"))) for frame, _ in frames)
     deeper = list(takewhile(lambda package: package != _OURS, packages))
-    owners = packages_of_plugins() if deeper else {}  # which takes a moment
+    owners = packages_of_plugins() if deeper else {}  # slow, so only if needed
     return next((owners[package] for package in deeper if package in owners), None)
 
 
 def loaded_plugins_clause() -> str:
-    """`` with plugin 'acme'`` where others' are loaded: what they gave this package's code may be
-    odd, but which of them gave it is not known. That of the run's model is named alone."""
+    """`` with plugin 'acme'`` if foreign plugins are loaded, since odd input to this package's code
+    may come from any of them; else "". The plugin of the run's model is named alone."""
     if not get_plugins.cache_info().currsize:
         return ""
     names = (name for name, _ in get_plugins().manager.list_name_plugin())
@@ -39,7 +39,7 @@ def loaded_plugins_clause() -> str:
 
 
 def packages_of_plugins() -> dict[str, str]:
-    """The plugins by top-level package: their own, and all that were installed with them."""
+    """{top-level package: plugin}: each plugin's own package, and others of its distribution."""
     manager, installed = get_plugins().manager, packages_distributions()
     owners = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):

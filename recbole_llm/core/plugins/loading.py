@@ -37,7 +37,7 @@ from recbole_llm.core.plugins.stock import recbole_models, stock_spec
 ENTRY_POINT_GROUP = "recbole_llm"
 _SPEC_HOOKS = ("register_models", "register_encoders", "register_features", "register_stages")
 STOCK = "recbole_llm.models.stock"
-_WAYS_OUT = "`recbole-llm models` lists all; one of your own needs --plugins=FILE.py"
+_WAYS_OUT = "`recbole-llm models` lists all; a model of your own needs --plugins=FILE.py"
 PARTS = (
     "recbole_llm.data.settings",
     "recbole_llm.evaluation.settings",
@@ -56,16 +56,16 @@ class Plugins:
     failed: dict[str, str] = field(default_factory=dict)
     named_metrics: list[tuple[str, str]] = field(default_factory=list)  # (plugin, target)
     failed_metrics: list[str] = field(default_factory=list)  # why each was left out
-    of_model: str | None = None  # the plugin whose model was asked for last
+    of_model: str | None = None  # the plugin whose model was looked up last
 
     def register(self, plugin: object, name: str) -> None:
-        """Take a plugin in, or leave everything as it was and raise ValueError.
+        """Register a plugin, or leave everything as it was and raise ValueError.
 
         Raises:
             ValueError: a hook that does not exist, a duplicate name, a failing registration.
         """
         if isinstance(plugin, type):
-            raise ValueError(f"plugin '{name}' is a class; name an object of it, or a module")
+            raise ValueError(f"plugin '{name}' is a class; name an instance of it, or a module")
         self.manager.register(plugin, name)
         try:
             hooks = self._hooks(plugin, name)
@@ -88,8 +88,8 @@ class Plugins:
         self.named_metrics += [(name, metric) for metric in metrics if isinstance(metric, str)]
 
     def import_metrics(self) -> None:
-        """Import the metrics that were registered by name, before a run's are looked up; a broken
-        one is logged and noted, the others go on."""
+        """Import the metrics that were registered by name, before a run looks up its own. A broken
+        metric is logged and recorded, and the others are still imported."""
         named, self.named_metrics = self.named_metrics, []
         for plugin, target in named:
             try:
@@ -131,7 +131,7 @@ def _registered_by(hooks: Mapping[str, Callable[..., object]], *names: str) -> l
 
 
 def _check_stock(specs: Sequence[Spec], origin: str) -> None:
-    """Only this package's own versions of RecBole's models take their names."""
+    """Refuse names of RecBole's models, except for this package's own versions of them."""
     if origin == STOCK:
         return
     for name in (spec.name for spec in specs if isinstance(spec, ModelSpec)):
@@ -140,8 +140,8 @@ def _check_stock(specs: Sequence[Spec], origin: str) -> None:
 
 
 def build_plugins() -> Plugins:
-    """Built-ins first, through the same seam as anyone's, then the installed plugins by name; a
-    broken one is logged and noted, the others go on."""
+    """Register the built-in plugins, by the same hooks as others, then the installed plugins by
+    name. A broken installed plugin is logged and recorded, and the others are still loaded."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)
@@ -176,7 +176,7 @@ def get_plugin_manager() -> pluggy.PluginManager:
 
 
 def get_registry() -> Registry:
-    """Models, encoders, features and stages of this process."""
+    """The models, encoders, features and stages that are known in this process."""
     return get_plugins().registry
 
 
@@ -208,7 +208,7 @@ def find_model(name: str) -> ModelSpec:
 
 
 def get_model(name: str) -> type[Any]:
-    """The class of a registered or stock model, with RecBole mended for this Python (compat)."""
+    """The class of a registered or stock model, with the workarounds for RecBole applied."""
     from recbole_llm.core import compat
 
     spec = find_model(name)
@@ -235,6 +235,6 @@ def _metric_name(metric: str | type) -> str:
 
 def _register_metrics(classes: Sequence[type[Any]]) -> None:
     if classes:
-        from recbole_llm.core.compat import register_metrics  # which takes NumPy
+        from recbole_llm.core.compat import register_metrics  # it imports NumPy
 
         register_metrics(classes)

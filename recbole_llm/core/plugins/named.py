@@ -1,4 +1,4 @@
-"""Plugins that the key `plugins` names: files and modules of one's own, without a package."""
+"""Plugins that the key `plugins` names: a user's own files and modules, not installed ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_llm.core.schema import parse_command_line, parse_values
 from recbole_llm.core.settings import split_to_list
 from recbole_llm.core.yaml_files import files_given, read_yaml
 
-_imported: dict[str, str] = {}  # digests of the files of modules, as they were imported
+_imported: dict[str, str] = {}  # {module: digest of its file when it was imported}
 
 
 def load_plugins(
@@ -28,8 +28,8 @@ def load_plugins(
     config_dict: Mapping[str, Any] | None = None,
     argv: Sequence[str] = (),
 ) -> None:
-    """Register the plugins that a configuration names, each once in a process; before anything
-    else of the configuration is read, since what is known depends on them.
+    """Register the plugins that a configuration names, each once per process. Call it before the
+    rest of the configuration is read, since the known names depend on plugins.
 
     Raises:
         ValueError: in one line: a plugin that cannot be imported or registered.
@@ -50,21 +50,21 @@ def _load(name: str) -> None:
         if not loaded.manager.is_registered(module):
             loaded.register(module, module.__name__)
     except (Exception, SystemExit) as error:
-        for module_name in {Path(name).stem, name} - known:  # so that a mended one is read anew
+        for module_name in {Path(name).stem, name} - known:  # so that a corrected one is read again
             sys.modules.pop(module_name, None)
         reason = str(error) if isinstance(error, ValueError) else named_error(error)
         if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
-            reason = "there is no such module; a file ends in .py, and commas stand between several"
+            reason = "there is no such module; a file ends in .py, and commas separate plugins"
         raise ValueError(f"plugins: '{name}': {reason}") from error
 
 
 def _module_of_file(name: str) -> ModuleType:
-    """The module of a file, which is found by its name wherever this process looks it up later."""
+    """Import a file as a module, which this process also finds by name wherever it looks later."""
     file = expanded(name).resolve()
     if not file.is_file():
         raise missing_file_error("the file", name, "*.py")
     if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # last: it is to hide no other module
+        sys.path.append(str(file.parent))  # last, so that it hides no other module
     invalidate_caches()  # the file may be new
     spec = find_spec(file.stem)
     if spec is None or spec.origin is None or Path(spec.origin).resolve() != file:
@@ -73,8 +73,8 @@ def _module_of_file(name: str) -> ModuleType:
     now = file_digest(file)
     if file.stem in sys.modules and _imported.get(file.stem, now) != now:
         getLogger("recbole_llm").warning(
-            f"plugins: '{name}' has changed since this process imported it, and goes on as it was; "
-            f"start Python again to have it as it is now"
+            f"plugins: '{name}' has changed since this process imported it, and the old version "
+            f"stays in use; restart Python to load the new one"
         )
     _imported[file.stem] = now
     return import_module(file.stem)

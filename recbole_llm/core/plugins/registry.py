@@ -1,6 +1,6 @@
-"""What models, encoders, features and stages are to this package, and the table of those known.
+"""Specs of models, encoders, features and stages, and the table of the registered ones.
 
-Light on purpose: specs name their classes as ``"package.module:Class"``, imported on use.
+Importing this module is cheap: specs name classes as ``"package.module:Class"``, imported on use.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class ModelSpec:
         dataset: the data set class; by default the one of the model's type.
         trainer: one of ``recbole_llm.trainers.stock`` or a subclass; by default RecBole's choice.
         settings: class of the model's keys, a ``recbole_llm.core.settings.Settings``.
-        config: YAML file with the model's default parameters, which beat those of `settings`.
-        reads: names of the features that the model reads, such as ``item_text``; those that need
-            no split are attached to the data set before it.
+        config: YAML file with the model's default parameters, which override those of `settings`.
+        reads: names of the features that the model reads, such as ``item_text``; features that
+            need no split are attached to the data set before it is split.
         stages: names of the offline stages that must be done before the model is built, in order.
-        summary, paper: one line; authors, venue and year: for listings.
+        summary, paper: for listings: one line; authors, venue and year.
         base: the known model that the class extends; `core.plugins.specs.completed` finds it.
     """
 
@@ -54,7 +54,7 @@ class ModelSpec:
 
     @property
     def stock_name(self) -> str:
-        """The name that RecBole's defaults, data set and trainer are found by."""
+        """The name under which RecBole's defaults, data set and trainer are found."""
         return self.base or self.name
 
 
@@ -68,7 +68,7 @@ class EncoderSpec:
         summary: one line for listings.
         requires: modules that must be importable for this kind to work.
         settings: class of the kind's own keys, a ``recbole_llm.core.settings.Settings``.
-        unread: keys of all encoders that mean nothing to this kind, of which a run warns.
+        unread: keys of all encoders that this kind does not read; a run warns about them.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -92,8 +92,8 @@ class FeatureSpec:
         name: what models read it by.
         build: ``build(config, dataset)`` returns an ``EmbeddingTable``; or
             ``"package.module:callable"``.
-        when: ``loaded``: it needs the loaded data set alone; ``split``: it is derived from
-            interactions, and made of the training split.
+        when: ``loaded``: it needs only the loaded data set; ``split``: it is derived from
+            interactions, and built from the training split.
         summary: one line for listings.
         settings: class of the feature's own keys, a ``recbole_llm.core.settings.Settings``.
         rows: ``items`` or ``users``: a row for each of RecBole's ids, in their order; ``other``:
@@ -117,7 +117,7 @@ class StageSpec:
         name: what models name it by.
         stage: the class, a ``recbole_llm.offline.stage.Stage``, or ``"package.module:Class"``.
         summary: one line for listings.
-        when: ``loaded``: it needs the loaded data set alone; ``split``: the training split.
+        when: ``loaded``: it needs only the loaded data set; ``split``: the training split.
         settings: class of the stage's own keys, a ``recbole_llm.core.settings.Settings``.
     """
 
@@ -165,7 +165,7 @@ class Registry:
             taken[spec.kind, spec.name] = origin
 
     def add(self, specs: Sequence[Spec], origin: str) -> None:
-        """Add a plugin's specs, which `check_names` let pass."""
+        """Add a plugin's specs, which `check_names` has accepted."""
         for spec in specs:
             table = next(self.tables[kind] for kind in SPEC_KINDS if isinstance(spec, kind))
             table[spec.name] = Registered(spec, origin)
@@ -191,7 +191,7 @@ class Registry:
         return registered.plugin if registered else None
 
     def foreign_plugin_of(self, kind: type[Spec], name: str) -> str | None:
-        """`plugin_of`, but None for this package's own too."""
+        """Like `plugin_of`, but also None for this package's own plugins."""
         plugin = self.plugin_of(kind, name)
         return None if plugin is None or plugin.startswith("recbole_llm.") else plugin
 
@@ -205,8 +205,8 @@ def resolve(target: object, what: str = "a plugin") -> Any:
     """The object that ``"package.module:attribute"`` names; anything else as it is.
 
     Raises:
-        ValueError: there is no such module, or nothing of that name in it, or it cannot be read, or
-            would end the process.
+        ValueError: the module or the attribute does not exist, or importing the module is a syntax
+            error or would end the process.
     """
     if not isinstance(target, str):
         return target
@@ -214,7 +214,7 @@ def resolve(target: object, what: str = "a plugin") -> Any:
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:
-        if not f"{name}.".startswith(f"{error.name}."):  # a package that the module needs
+        if not f"{name}.".startswith(f"{error.name}."):  # the module needs this package
             raise
         raise ValueError(f"{what} names '{target}', and there is no module '{name}'") from error
     except (SyntaxError, SystemExit) as error:
@@ -230,7 +230,7 @@ def resolve(target: object, what: str = "a plugin") -> Any:
 
 
 def resolve_settings(target: object, what: str) -> type[Settings]:
-    """The class of settings that `resolve` finds, or ValueError if it is no such class."""
+    """The settings class that `resolve` finds; ValueError if it finds anything else."""
     from recbole_llm.core.settings import Settings
 
     own = resolve(target, what)

@@ -1,4 +1,4 @@
-"""Checks of plugins' specs: fields of the kinds that are read later."""
+"""Checks that the fields of plugins' specs have the types with which they are read later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REQUIRED = ("model", "stage", *_CALLABLES)
 
 
 def check_spec(spec: object, origin: str) -> None:
-    """Raise ValueError, with the plugin, unless it is a spec with fields of the right kinds."""
+    """Raise ValueError, naming the plugin, unless it is a spec with fields of valid types."""
     if not isinstance(spec, Spec):
         raise ValueError(  # noqa: TRY004
             f"plugin '{origin}' registers {spec!r}, which is no ModelSpec, EncoderSpec, "
@@ -39,7 +39,7 @@ def _check_fields(spec: Any, origin: str) -> None:
     if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
         raise ValueError(
             f"plugin '{origin}' registers the {spec.kind} {spec.name!r}, which is no name: take "
-            f"letters, digits and _, then . + and -, too, since files are called by it"
+            f"letters, digits and _, then also . + and -, since files are named by it"
         )
     what = f"{spec.kind} '{spec.name}' of plugin '{origin}'"
     for part in _NAMES:

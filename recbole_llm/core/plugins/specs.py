@@ -1,4 +1,4 @@
-"""The spec of a model's class, which need not be registered, and of a configuration's model."""
+"""Specs by name, by model class, which need not be registered, and by configuration."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def spec_by_name(name: str) -> ModelSpec:
 
 
 def completed(spec: ModelSpec, model: type) -> ModelSpec:
-    """A spec with the parts that it leaves out as those of the nearest known model that its class
-    extends. That one's YAML file is taken with its settings."""
+    """Complete a spec by the parts of the nearest known model that its class extends. That model's
+    YAML file is used only together with its settings."""
     if spec.name in recbole_models():
         return spec
     for base in model.__mro__:
@@ -45,8 +45,8 @@ def completed(spec: ModelSpec, model: type) -> ModelSpec:
 
 
 def spec_of_class(model: type) -> ModelSpec:
-    """The spec of the model that it is, or of the nearest one that it extends, whose keys, parts
-    and trainer it takes; else that of its name; else a plain one."""
+    """The spec of a model class: its own, else that of the nearest known model that it extends,
+    whose keys, parts and trainer it uses, else that of its name, else a plain one."""
     for base in model.__mro__:
         if (known := _spec_with(base)) is not None:
             spec = completed(known, base)
@@ -57,9 +57,9 @@ def spec_of_class(model: type) -> ModelSpec:
 
 
 def spec_of(config: Config) -> ModelSpec:
-    """The spec of a configuration's model, which RecBole's own configuration does not hold.
+    """The spec of a configuration's model; RecBole's own configuration does not hold one.
 
-    Its name is that of the known model where a class is not registered and extends one.
+    If the class is not registered and extends a known model, the spec has that model's name.
     """
     own: ModelSpec | None = vars(config).get("spec")
     if own is None and (registered := get_registry().specs(ModelSpec).get(config["model"])):
@@ -68,7 +68,7 @@ def spec_of(config: Config) -> ModelSpec:
 
 
 def model_defaults(spec: ModelSpec) -> dict[str, Any]:
-    """The keys of a model's settings class and YAML file where nobody sets them."""
+    """The defaults of a model's keys, from its settings class and its YAML file."""
     settings, own = spec.settings, dict[str, Any]()
     if settings is not None:
         own |= defaults(resolve_settings(settings, f"model '{spec.name}'"))
@@ -76,16 +76,16 @@ def model_defaults(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _spec_with(model: type) -> ModelSpec | None:
-    """The spec whose class it is, by whatever name; None: it is no known model's."""
+    """The spec that has this class, under any name; None if it is no known model's class."""
     name = model.__name__
     if recbole_models().get(name) == model.__module__:
-        return stock_spec(name)  # whoever else registered RecBole's class under a name of its own
+        return stock_spec(name)  # even if a plugin registered the class under another name
     specs = get_registry().specs(ModelSpec).values()
     return next((spec for spec in specs if _imported(spec.model) is model), None)
 
 
 def _imported(target: str | type) -> object:
-    """The class of a spec; None where nobody has imported it, so that nothing can extend it."""
+    """The class of a spec; None if it is not imported yet, so that no class can extend it."""
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")

@@ -1,4 +1,4 @@
-"""RecBole's own models, which nobody registers."""
+"""RecBole's own models, which are known without a registration."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def recbole_models() -> dict[str, str]:
 
 
 def stock_spec(name: str) -> ModelSpec:
-    """The spec of one of RecBole's own models, whether or not a registered one has its name."""
+    """The spec of one of RecBole's own models, even if a registered model has its name."""
     return ModelSpec(name, f"{recbole_models()[name]}:{name}", summary="RecBole's own model")
