@@ -1,4 +1,4 @@
-"""NumPy arrays by what they hold."""
+"""Types of NumPy arrays."""
 
 from __future__ import annotations
 

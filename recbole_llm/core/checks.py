@@ -1,4 +1,4 @@
-"""Everything about a configuration that can be known before any data is read."""
+"""Every check of a configuration that needs no data."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ _NUMBER = (int, float)
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
-    """Every settings class that a run checks: the model's, RecBole's, the parts', and those of
-    the encoder, the features and the stages that it names.
+    """Every settings class that a run checks: those of the model, of RecBole and of plugins for
+    every run, and those of its encoder and of the model's features and stages.
 
     Raises:
         ValueError: an unknown encoder, feature or stage.
@@ -56,7 +56,7 @@ def parts_of(spec: ModelSpec) -> list[FeatureSpec | StageSpec]:
     """The features and stages that a model names.
 
     Raises:
-        ValueError: an unknown one.
+        ValueError: an unknown feature or stage.
     """
     registry = get_registry()
     try:
@@ -67,18 +67,18 @@ def parts_of(spec: ModelSpec) -> list[FeatureSpec | StageSpec]:
 
 
 def settings_of_parts(*parts: EncoderSpec | FeatureSpec | StageSpec) -> list[type[Settings]]:
-    """Their settings classes, of those that have one."""
+    """The settings classes of the parts that have one."""
     own = [part for part in parts if part.settings is not None]
     return [resolve_settings(part.settings, f"{part.kind} '{part.name}'") for part in own]
 
 
 def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
-    """The keys that those classes have."""
+    """The keys of all `settings_classes`."""
     return {key for settings in settings_classes(config, spec) for key in settings.model_fields}
 
 
 def unknown_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
-    """The given keys that nothing reads, each with near matches, in words."""
+    """{given key that nothing reads: a hint, such as near matches, or an empty string}."""
     known = schema.recbole_keys() | declared_keys(config, spec) | set(config.internal_config_dict)
     return _unknown(config.external_config_dict, known)
 
@@ -92,7 +92,7 @@ def _unknown(keys: Iterable[str], known: Collection[str]) -> dict[str, str]:
 
 
 def ignored_keys(config: Config) -> list[str]:
-    """Messages on keys, given or in the file of a plugin's model, that are not read."""
+    """Messages on keys that are not read, given or in the YAML file of a plugin's model."""
     spec = config.spec
     said = _named_unknown(unknown_keys(config, spec))
     if spec.config is not None and spec.settings is not None:  # else the file declares its keys
@@ -107,10 +107,10 @@ def _named_unknown(near: Mapping[str, str], where: str = "") -> list[str]:
 
 
 def unread_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
-    """The given keys that another model, or other values of this run's, would read, in words."""
+    """{given key that only another model or other values of keys would read: message}."""
     said = _keys_of_other_models(config, spec)
     said |= _keys_of_other_encoders(config, spec) | _keys_of_other_choices(config, spec)
-    stored = config.stored.items()  # of a checkpoint, whose run was told
+    stored = config.stored.items()  # of a checkpoint: its run has warned
     given = {k: v for k, v in config.external_config_dict.items() if (k, v) not in stored}
     return {key: said[key] for key, value in given.items() if key in said and value is not None}
 
@@ -119,7 +119,7 @@ def _keys_of_other_models(config: Config, spec: ModelSpec) -> dict[str, str]:
     foreign = not config.model_class.__module__.startswith(("recbole.", "recbole_llm."))
     own = get_registry().specs(ModelSpec).get(config.model, spec)
     if foreign and (own.settings is None or config.model != spec.name):
-        return {}  # what it reads is not declared
+        return {}  # the keys that it reads are not declared
     modules = schema.recbole_modules(config.model_class)
     classes = (c for c in settings_classes(config, spec) if c is not StockSettings)
     read = {key for c in classes for key in c.model_fields} | set(config.internal_config_dict)
@@ -134,7 +134,7 @@ def _keys_of_other_choices(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 
 def _read_with(key: str, other: str, values: list[str], config: Config) -> str:
-    return f"'{key}' is read with --{other}={' or '.join(values)} alone, not with {config[other]}"
+    return f"'{key}' is read only with --{other}={' or '.join(values)}, not with {config[other]}"
 
 
 def _keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
     other: dict[str, list[str]] = {}
     encoders = get_registry().specs(EncoderSpec)
     for name, kind in encoders.items():
-        with suppress(Exception):  # of a plugin that cannot run
+        with suppress(Exception):  # a plugin that cannot run
             fields = resolve(kind.settings).model_fields if kind.settings else ()
             for key in (key for key in fields if key not in read):
                 other.setdefault(key, []).append(name)
@@ -153,7 +153,7 @@ def _keys_of_other_encoders(config: Config, spec: ModelSpec) -> dict[str, str]:
 
 
 def key_marks() -> defaultdict[str, Mark]:
-    """The marks of every key, whatever the model; no mark for a key that is unknown."""
+    """The marks of every key of any model; unknown keys have no marks."""
     marks = defaultdict(lambda: Mark(0), dict.fromkeys(schema.FILE_KEYS, Mark.LOCAL))
     marks.update(dict.fromkeys(schema.MACHINE_KEYS, Mark.LOCAL | Mark.NO_EFFECT_ON_RESULTS))
     for key, field in _all_keys():
@@ -163,7 +163,7 @@ def key_marks() -> defaultdict[str, Mark]:
 
 
 def text_keys() -> set[str]:
-    """The keys, whatever the model, whose values are texts: names, folders, revisions."""
+    """The keys of any model whose values are texts: names, folders, revisions."""
     texts = {key for key, field in _all_keys() if is_text(field)}
     return texts | {"model", "dataset", *schema.FILE_KEYS}
 
@@ -171,9 +171,9 @@ def text_keys() -> set[str]:
 def _all_keys() -> Iterator[tuple[str, FieldInfo]]:
     registry = get_registry()
     specs = (registered.spec for _, registered in registry.all_registered())
-    named = dict.fromkeys(spec.settings for spec in specs if spec.settings)  # in one order always
+    named = dict.fromkeys(spec.settings for spec in specs if spec.settings)  # in a fixed order
     for settings in (*RECBOLES, RunSettings, *registry.settings, *named):
-        with suppress(Exception):  # of a plugin that cannot run then
+        with suppress(Exception):  # a plugin that cannot run
             yield from resolve_settings(settings, "").model_fields.items()
 
 
@@ -184,7 +184,7 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
         the lists that single values stand for, by key; RecBole would read a name letter by letter.
 
     Raises:
-        ValueError: in one line: the key, what it may be, and what it is.
+        ValueError: in one line: the key, its allowed values, and the given one.
     """
     classes = settings_classes(config, spec)
     given = config.external_config_dict
@@ -211,8 +211,8 @@ def _check_finite(values: Mapping[str, Any], inside: str = "") -> None:
 def _check_like_defaults(
     given: Mapping[str, Any], defaults: Mapping[str, Any], declared: set[str]
 ) -> dict[str, Any]:
-    """A key of a stock model that no class declares has a value of its default's type; the lists,
-    where that is one."""
+    """Check that a key which no settings class declares has a value of its default's type. Return
+    {key: list} of those whose default is a list."""
     lists = {}
     for key, value in given.items():
         default = defaults.get(key)
@@ -243,6 +243,6 @@ def _check_processes(given: Mapping[str, Any]) -> None:
     asked += [key for key in ("local_rank",) if key in given]
     if asked:
         raise ValueError(
-            f"{asked[0]}: this command starts no processes; torchrun does, and tells each which it "
-            f"is: torchrun --nproc_per_node=N -m recbole_llm run …"
+            f"{asked[0]}: this command does not start processes or set their ranks; start it with "
+            f"torchrun --nproc_per_node=N -m recbole_llm run …"
         )

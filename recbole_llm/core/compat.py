@@ -1,5 +1,5 @@
-"""The workarounds for RecBole and others, each with the reason and when it can go; see
-compat_pandas too.
+"""Workarounds for RecBole and other packages, each with its reason and the condition for its
+removal; see compat_pandas too.
 
 ``apply()`` may be called any number of times; nothing happens at import.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from recbole.data.dataset import Dataset
 
 # RecBole spells dtypes as np.float etc., removed in NumPy 1.24 (np.float_ in 2.0).
-# Goes with a RecBole that uses np.float64.
+# Remove once RecBole uses np.float64.
 _NUMPY_NAMES: dict[str, type] = {
     "bool": np.bool_, "int": np.int_, "float": np.float64, "complex": np.complex128,
     "object": np.object_, "str": np.str_, "long": np.int_, "unicode": np.str_,
@@ -33,26 +33,26 @@ _NUMPY_NAMES: dict[str, type] = {
     "bool8": np.bool_,  # of ray 2.6.3, which recbole.quick_start imports
 }  # fmt: skip
 
-_curves: str | None = None  # folder of the present run's
+_curves: str | None = None  # folder of the current run's curves
 
 
 @functools.cache
 def apply() -> None:
-    """Make RecBole 1.2.0 and 1.2.1 work with today's NumPy, SciPy and torch."""
+    """Make RecBole 1.2.0 and 1.2.1 work with current NumPy, SciPy and torch."""
     _set_numpy_names()
     from recbole.config import Config
     from recbole.data.dataset import Dataset
 
-    # One warning an epoch about torch.cuda.amp. Goes with a RecBole that calls torch.amp.
+    # One warning per epoch about torch.cuda.amp. Remove once RecBole calls torch.amp.
     warnings.filterwarnings("ignore", ".*GradScaler", FutureWarning, "recbole")
-    # Several for each data set about fillna(inplace=True), made good in data/datasets/dataset.py.
+    # Several warnings per data set about fillna(inplace=True); data/datasets/dataset.py fixes that.
     warnings.filterwarnings("ignore", "(?s).*chained assignment", Warning, "recbole")
-    # RecBole makes tensors of read-only columns of pandas 3, and copies them before any change.
+    # RecBole makes tensors of read-only columns of pandas 3, but copies them before any change.
     warnings.filterwarnings("ignore", ".*NumPy array is not writable", UserWarning, "recbole")
-    # Graph models make sparse tensors by an old name of torch's; goes with a RecBole that does not.
+    # Graph models make sparse tensors by an old name of torch. Remove once RecBole does not.
     warnings.filterwarnings("ignore", "torch.sparse.SparseTensor", UserWarning, "recbole")
     warnings.filterwarnings("ignore", "Creating a tensor from a list", UserWarning, "recbole")
-    # peft reads an old name of transformers' models; goes with a peft that does not.
+    # peft reads an old attribute of transformers' models. Remove once peft does not.
     old = "`is_gradient_checkpointing` is deprecated"
     warnings.filterwarnings("ignore", old, FutureWarning, "transformers")
     Config.compatibility_settings = lambda self: _set_numpy_names()
@@ -69,15 +69,15 @@ def _set_numpy_names() -> None:
 
 def _restore_dok_update() -> None:
     # Eight graph models fill a dok_matrix through _update, which SciPy 1.13 removed.
-    # Goes with a RecBole that builds its graphs from coo_matrix.
+    # Remove once RecBole builds its graphs from coo_matrix.
     from scipy.sparse import dok_matrix
 
     dok_matrix._update = lambda self, data: self._dict.update(data)
 
 
 def _give_runs_their_tensorboard() -> None:
-    # RecBole's trainers open a writer each, in every process, in a folder that is named by the
-    # process's log, which may be another program's and of many runs. Goes with a RecBole that asks.
+    # Each of RecBole's trainers opens a writer, in every process, in a folder named after the log
+    # file, which may be another program's or of many runs. Remove once RecBole takes a folder.
     from recbole.trainer import trainer
     from torch.utils.tensorboard import SummaryWriter
 
@@ -96,27 +96,28 @@ def _give_runs_their_tensorboard() -> None:
 
 
 def set_tensorboard(folder: str | None) -> None:
-    """Have trainers write their curves into a folder; None: where RecBole says."""
+    """Make trainers write their curves into a folder; None: into RecBole's default folder."""
     global _curves
     _curves = folder
 
 
 def tensorboard_folder() -> str | None:
-    """Where the curves of the present run are; None outside of a run."""
+    """The folder of the current run's curves; None outside of a run."""
     return _curves
 
 
 def import_late_packages(model: str) -> None:
-    """Import what a model of RecBole imports in its first training step, so that a missing package
-    is reported before. Goes with models that import it at the top."""
+    """Import what a RecBole model imports only in its first training step, so that a missing
+    package is reported earlier. Remove once RecBole imports it at the top of the module."""
     if model in ("KGIN", "MCCLK"):
         import_module("torch_scatter")
 
 
 def anomaly_detection_kept() -> contextlib.AbstractContextManager[None]:
-    """Importing RecBole's SINE switches autograd's anomaly detection on for the whole process.
+    """Within it, an import of RecBole's SINE does not leave autograd's anomaly detection on.
 
-    It makes every backward pass about 1.6 times slower. Goes with RecBole's sine.py line 25.
+    It would make every backward pass of the process about 1.6 times slower. Remove once line 25 of
+    RecBole's sine.py is gone.
     """
     import torch
 
@@ -125,8 +126,10 @@ def anomaly_detection_kept() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def prints_logged(name: str) -> Iterator[None]:
-    """Some models print as they are built, between the lines that a command writes (FEARec), or
-    then end the process with status 0 (SASRecCPR). Goes with RecBole's print() and sys.exit().
+    """Within it, log what a model prints, and turn its exit into an error.
+
+    Some models print while they are built, between the lines that a command writes (FEARec), or
+    even end the process with status 0 (SASRecCPR). Remove once RecBole does neither.
 
     Raises:
         ValueError: the model called `name` ended the process.
@@ -144,15 +147,15 @@ def prints_logged(name: str) -> Iterator[None]:
 
 
 def worker_start(workers: int) -> str | None:
-    """How a loader starts its workers; None: Python's default. From Python 3.14 on that is not
-    fork on Linux, and RecBole's data sets cannot be sent to a worker otherwise. Goes with ones that
-    can."""
+    """The start method of a loader's workers; None: Python's default. Since Python 3.14, that is
+    not fork on Linux, but only fork passes RecBole's data sets to workers. Remove once other start
+    methods do."""
     return "fork" if workers and sys.platform == "linux" else None
 
 
 @contextlib.contextmanager
 def gguf_bar_off() -> Iterator[None]:
-    """transformers' bar of GGUF files asks nobody whether it is wanted; goes when it does."""
+    """Within it, transformers shows no bar for GGUF files. Remove once its own switch does that."""
     module: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     bar = getattr(module, "tqdm", None)
     if bar is None:
@@ -166,7 +169,7 @@ def gguf_bar_off() -> Iterator[None]:
 
 
 def register_metrics(metrics: Sequence[type[Any]]) -> None:
-    """Add metric classes, or none, to RecBole's tables, which it fills from its own module only."""
+    """Add all metric classes, or none, to RecBole's tables, which hold only its own metrics."""
     from recbole.evaluator import register
     from recbole.evaluator.base_metric import AbstractMetric
 
@@ -189,10 +192,10 @@ def register_metrics(metrics: Sequence[type[Any]]) -> None:
 
 
 def _without_barrier(download: Callable[[Dataset], None]) -> Callable[[Dataset], None]:
-    """RecBole's download of a data set ends at a barrier, which a process on its own has not, and
-    which one of several might reach without the others.
+    """Keep RecBole's download of a data set from failing at the barrier at its end.
 
-    Goes with a RecBole that asks torch.distributed.is_initialized() first.
+    A single process has no process group for the barrier, and one of several processes might reach
+    it without the others. Remove once RecBole asks torch.distributed.is_initialized() first.
     """
 
     @functools.wraps(download)
@@ -201,7 +204,7 @@ def _without_barrier(download: Callable[[Dataset], None]) -> Callable[[Dataset],
             self._get_download_url("url")  # refuses a name that RecBole does not know
             raise ValueError(
                 f"dataset: '{self.dataset_name}' is not in '{self.dataset_path}', and processes "
-                f"that torchrun started do not download it; run once without torchrun before"
+                f"that torchrun started do not download it; run once without torchrun first"
             )
         try:
             download(self)

@@ -1,4 +1,4 @@
-"""Workarounds for pandas 3; apart from `compat`, which loads no pandas."""
+"""Workarounds for pandas 3, kept out of `compat`, which must not import pandas."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pandas as pd
 
 
 def is_known(values: Any, known: Iterable[str]) -> npt.NDArray[np.bool_]:
-    """Which values are known, bool [N]; see `as_objects`."""
+    """Return whether each value is among the known ones, bool [N]; see `as_objects`."""
     return pd.Index(np.asarray(values, dtype=object), dtype=object).isin(known)
 
 
 def as_objects(texts: npt.NDArray[np.object_]) -> pd.Series:
-    """A column of texts as objects, as pandas 2 has them.
+    """Return texts as a column of Python objects, which is what pandas 2 makes of them.
 
-    RecBole counts them one by one, and looks them up; of pandas 3's own strings each step of that
-    makes an Arrow scalar: ``isin`` of 2 million takes 17 s, of objects half a second. Goes with a
-    pandas that does not.
+    RecBole counts texts and looks them up one by one. With the string type of pandas 3, each such
+    step makes an Arrow scalar: ``isin`` of 2 million texts takes 17 s, of objects half a second.
+    Remove once pandas no longer makes them.
     """
     return pd.Series(texts, dtype=object)
 
 
 class Frame(pd.DataFrame):  # type: ignore[misc]
-    """A data frame whose columns RecBole can take the lengths of sequences from.
+    """A data frame from whose columns RecBole can take the lengths of sequences.
 
-    It asks ``column.agg(len)`` for them, which is each value's length to pandas 2 and the
-    column's to pandas 3. Goes with a RecBole that says ``map``.
+    RecBole calls ``column.agg(len)``, which returns the length of each value in pandas 2, and the
+    length of the column in pandas 3. Remove once RecBole calls ``map``.
     """
 
     @property

@@ -1,8 +1,8 @@
 """RecBole's ``Config`` with plugin models, safe literals and checked keys.
 
 Precedence, lowest first: RecBole's overall, model, data set and model-type files; this package's
-``properties/*.yaml``; the model's own file once more, so that it beats its type's; then the user's
-files, ``config_dict`` and command line.
+``properties/*.yaml``; the model's own file once more, to override the file of its type; then the
+user's files, ``config_dict`` and command line.
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     Args:
         config_dict: parameters; strings are parsed as literals.
-        argv: ``--key=value`` arguments. ``sys.argv`` is not read: pass it to have it.
-        default_model: the model where nothing else names one.
-        stored: a checkpoint's settings (`core.checkpoints.stored.trusted_settings`), which all
-            others beat.
-        stage: a stage whose keys are read besides those of the model's own.
+        argv: ``--key=value`` arguments; ``sys.argv`` is read only if it is passed here.
+        default_model: the model if nothing else names one.
+        stored: a checkpoint's settings (`core.checkpoints.stored.trusted_settings`), which all of
+            the user's own override.
+        stage: a stage whose keys are read besides those of the model's own stages.
 
-    ``spec`` is the model's; ``secrets`` has addresses whose credentials the keys do not hold.
+    ``spec`` is the model's spec. ``secrets`` maps keys to addresses with their credentials, which
+    the values of these keys lack.
 
     Raises:
-        ValueError: unknown model, value of a wrong type, several processes asked for, or
-            (``strict_config``) unknown key.
+        ValueError: unknown model, value of a wrong type, a key that asks for several processes,
+            or (``strict_config``) unknown key.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _get_model_and_dataset(
         self, model: str | type | None, dataset: str | None
     ) -> tuple[str, type, str]:
-        # Who names a model on the command line means it, whatever a script passes.
+        # A name on the command line overrides the one that a script passes.
         told, known = self.cmd_config_dict, self.external_config_dict
         model = told.get("model") or model or known.get("model") or self._default_model
         dataset = str(told.get("dataset") or dataset or known.get("dataset") or DEFAULT_DATASET)
@@ -125,7 +126,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         name = self.spec.stock_name
         super()._load_internal_config_dict(name, model_class, dataset)
-        if name in ("GRU4RecKG", "KSR"):  # RecBole leaves them the random split of general models
+        if name in ("GRU4RecKG", "KSR"):  # RecBole gives them the random split of general models
             of_type = read_yaml(RECBOLE / "properties/quick_start_config/sequential.yaml")
             self.internal_config_dict["eval_args"] = of_type["eval_args"]
         own: dict[str, Any] = {}
@@ -158,20 +159,20 @@ class Config(RecBoleConfig):  # type: ignore[misc]
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         final: dict[str, Any] = super()._get_final_config_dict()
-        if final.get("loss_type") is None:  # of a plugin's model without settings of its own
+        if final.get("loss_type") is None:  # a plugin's model without its own settings
             final["loss_type"] = model_traits.default_loss(self.model_class)
         sequential = final["MODEL_TYPE"] == ModelType.SEQUENTIAL
         no_negatives = sequential and final.get("loss_type") == "CE"
         given = self.external_config_dict
         if no_negatives and "train_neg_sample_args" not in given:
-            final["train_neg_sample_args"] = None  # RecBole's default asks for one, then refuses it
+            final["train_neg_sample_args"] = None  # RecBole's default has them, then refuses them
         if sequential and final["benchmark_filename"] and "train_level" not in given:
-            final["train_level"] = "prefix"  # ready-made lists are rows, and no histories
+            final["train_level"] = "prefix"  # ready-made lists are single rows, not histories
         if sequential and final.get("item_init") and final.get("item_init_std") is None:
             final["item_init_std"] = 0.1  # chosen on validation; see `RunSettings`
         evaluation = final["eval_args"]
         if sequential and isinstance(evaluation, dict):
-            # RecBole fills the rest with RO, which it then refuses for these models.
+            # RecBole fills in the order RO, which it then refuses for these models.
             own = self.internal_config_dict["eval_args"].items()
             final["eval_args"] = {k: v for k, v in own if k in ("order", "split")} | evaluation
         if final.get("protocol") is not None:
@@ -193,7 +194,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
                 f"reads in order; choose leave-one-out, or split in order of time: "
                 f'--eval_args="{in_order}"'
             )
-        known = PROTOCOLS.get(protocol)  # one that is unknown the settings' check refuses
+        known = PROTOCOLS.get(protocol)  # the settings' check refuses unknown ones
         return dict(known) if known else final["eval_args"]
 
     def _set_default_parameters(self) -> None:
@@ -209,11 +210,11 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         if distributed.world_size() > 1 and final["MODEL_TYPE"] == ModelType.DECISIONTREE:
             raise ValueError(f"{self.model} grows its trees in one process: start without torchrun")
         named = final["gpu_id"] if "gpu_id" in self.external_config_dict else torchrun.VISIBLE_GPUS
-        if named is not None:  # RecBole's default takes no heed of CUDA_VISIBLE_DEVICES
+        if named is not None:  # RecBole's default ignores CUDA_VISIBLE_DEVICES
             final["gpu_id"] = named
         if distributed.world_size() > 1 and final["gpu_id"] != "":  # a GPU for each process
             final["gpu_id"] = distributed.own_gpu(named)
-        if not final["use_gpu"]:  # RecBole leaves the key unread
+        if not final["use_gpu"]:  # RecBole does not read use_gpu
             final["gpu_id"] = ""
         final["gpu_id"] = ",".join(map(str, split_to_list(final["gpu_id"])))
         super()._init_device()
@@ -230,6 +231,6 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         return copied
 
     def unknown_keys(self) -> str:
-        """The keys, given or in the file of a plugin's model, that are not read, with near matches,
-        as a message; "" for none."""
+        """Return a message on keys that are not read, with near matches; "" if there are none.
+        Covers the given keys and those in the YAML file of a plugin's model."""
         return "; ".join(ignored_keys(self))

@@ -1,4 +1,4 @@
-"""Values that contradict what RecBole derives from the class of a model or of a metric."""
+"""Checks of values against what RecBole derives from the class of a model or of a metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_llm.core.plugins.loading import get_registry
 if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
-_LOSSES = ("CE", "BPR")  # of RecBole's sequential models
+_LOSSES = ("CE", "BPR")  # losses of RecBole's sequential models
 _FEWER = {"CORE": ("CE",)}
 _WHOLE_CATALOGUE = ("GRU4RecCPR", "SASRecCPR")  # their predict() ends in `assert False`
 
@@ -21,16 +21,16 @@ def check_derived(config: Config) -> None:
     """Refuse values that contradict what RecBole derives.
 
     Raises:
-        ValueError: no negatives for a model that reads them, another direction of a metric, a loss
-            that a model lacks, sampled candidates for one that cannot score them, or a device that
-            is not there.
+        ValueError: valid_metric_bigger contradicts the metric; the model lacks the loss, needs
+            negatives and gets none, or cannot use dynamic negatives or sampled candidates; or a
+            device is missing.
     """
     for shared in get_registry().shared_settings():
         shared.of(config).check_device()
-    bigger = config["valid_metric_bigger"]  # of the metric's class, a plugin's too
+    bigger = config["valid_metric_bigger"]  # from the metric's class, also a plugin's
     if config.external_config_dict.get("valid_metric_bigger") not in (None, bigger):
         raise ValueError(
-            f"valid_metric_bigger: {'more' if bigger else 'less'} of {config['valid_metric']} is "
+            f"valid_metric_bigger: {'higher' if bigger else 'lower'} {config['valid_metric']} is "
             f"better, as its class says; leave the key out"
         )
     if config.model_class.__module__.startswith("recbole."):
@@ -41,14 +41,14 @@ def check_derived(config: Config) -> None:
 
 
 def _check_negatives(config: Config) -> None:
-    """Pairwise models read a negative for each target."""
+    """Refuse training without negatives for pairwise models, which need one for each target."""
     from recbole.data import dataloader, utils
 
     drawn = config["train_neg_sample_args"]["distribution"] != "none"
     pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and config["loss_type"] != "CE"
     if drawn or not pairwise:
         return
-    if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # of autoencoders
+    if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # autoencoders
         raise ValueError(
             f"train_neg_sample_args: {config['model']} compares each item with a negative one, and "
             f"none are drawn; leave the key out"
@@ -56,16 +56,16 @@ def _check_negatives(config: Config) -> None:
 
 
 def _check_dynamic(config: Config) -> None:
-    """RecBole scores the candidates of dynamic negatives with the fields of the positive item."""
+    """Refuse dynamic negatives where RecBole scores them with the positive item's fields."""
     if config["train_neg_sample_args"]["dynamic"] and config["MODEL_TYPE"] == ModelType.CONTEXT:
         raise ValueError(
-            f"train_neg_sample_args: dynamic compares candidates by the positive item's fields "
-            f"with {config['model']}; leave dynamic out"
+            f"train_neg_sample_args: with {config['model']}, dynamic scores all candidates by the "
+            f"positive item's fields; leave dynamic out"
         )
 
 
 def _check_loss(config: Config) -> None:
-    """Refuse a loss from which RecBole cannot derive the input type that a class leaves open."""
+    """Refuse a loss from which RecBole cannot derive the model's input type."""
     name, loss = config["model"], config["loss_type"]
     known = _FEWER.get(name, _LOSSES)
     if not hasattr(config.model_class, "input_type") and loss not in known:
@@ -76,6 +76,6 @@ def _check_candidates(config: Config) -> None:
     modes = set(RecBoleEvaluation.of(config).eval_args.modes())
     if config["model"] in _WHOLE_CATALOGUE and modes != {"full"}:
         raise ValueError(
-            f"eval_args: {config['model']} scores all items at once, and no candidates alone; set "
-            f"mode: full"
+            f"eval_args: {config['model']} scores all items at once, and cannot score sampled "
+            f"candidates; set mode: full"
         )

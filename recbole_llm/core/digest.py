@@ -1,4 +1,4 @@
-"""Digests of settings and files: what fingerprints and cache keys are made of."""
+"""Digests of settings and files, of which fingerprints and cache keys are made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Blobs of the hub's cache that are kept in LFS are named by their SHA-256.
+# The hub's cache names blobs that are stored in LFS by their SHA-256.
 _HUB_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,7 +45,7 @@ def files_digest(folder: Path, files: Iterable[Path]) -> str:
 
 
 def short_digests(contents: Iterable[bytes]) -> npt.NDArray[np.int64]:
-    """8 bytes of each, int64 [n]."""
+    """An 8-byte digest of each content, int64 [n]."""
     parts = [hashlib.blake2b(content, digest_size=8).digest() for content in contents]
     return np.frombuffer(b"".join(parts), np.dtype("<i8")).astype(np.int64)
 

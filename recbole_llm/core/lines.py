@@ -12,36 +12,36 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from recbole.config import Config
 
-_SECONDS = 60.0  # between a bar's lines where it cannot be drawn
+_SECONDS = 60.0  # between the lines of a bar that cannot be drawn
 _LINE = "{desc}: {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 def is_terminal(stream: object) -> bool:
-    """Whether a stream is a terminal; one in the place of the standard output, such as a
-    notebook's, may have no ``isatty``."""
+    """Whether a stream is a terminal. A stream that replaces standard output, such as a notebook's,
+    may lack ``isatty``, and is none."""
     return bool(getattr(stream, "isatty", bool)())
 
 
 def shows_progress(config: Config) -> bool:
-    """Whether a run shows its progress; where RecBole's own configuration does not say, it does."""
+    """Whether a run shows its progress; True if a RecBole configuration does not say."""
     value = config["show_progress"]  # RecBole also has 0 and 1
     return value is None or bool(value)
 
 
 def shows_epoch_bars(config: Config) -> bool:
-    """Whether RecBole's bars, one for each epoch, take the place of a training's one line."""
+    """Whether training shows RecBole's bars, one for each epoch, in place of its single line."""
     return shows_progress(config) and bool(config["verbose"])
 
 
 def say_meanwhile(text: str) -> None:
-    """Say on a terminal what takes a while; nothing where nobody watches."""
+    """Print on a terminal what takes a while; print nothing to a pipe or a file."""
     if is_terminal(sys.stderr):
         print(f"{text} …", file=sys.stderr)
 
 
 def bar(things: Iterable[Any] | None = None, *, shown: object, **options: Any) -> Any:
-    """tqdm's bar on a terminal, gone when it is full; a line every minute in a pipe or a file, such
-    as a cluster's log; nothing where it is not to be shown."""
+    """Return a tqdm bar: on a terminal, a bar that disappears when it is full; in a pipe or a file,
+    such as a cluster's log, a line every minute. It prints nothing unless it is `shown`."""
     if is_terminal(sys.stderr):
         return tqdm(things, leave=False, disable=not shown, **options)
     options.update(delay=_SECONDS, mininterval=_SECONDS, miniters=1, bar_format=_LINE)
@@ -49,19 +49,19 @@ def bar(things: Iterable[Any] | None = None, *, shown: object, **options: Any) -
 
 
 class _Lines:
-    """A file for a bar that is not to be drawn over itself."""
+    """A file-like object that prints each state of a bar on a line of its own."""
 
     def write(self, text: str) -> None:
         if text.strip():
             print(text.strip(), file=sys.stderr, flush=True)
 
     def flush(self) -> None:
-        """Each line is written at once."""
+        """Do nothing, since `write` flushes each line."""
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written. Python keeps bytes of a command line that are not UTF-8 as
-    halves of characters, which cannot."""
+    """Whether a text can be encoded in UTF-8. Python keeps other bytes of a command line as lone
+    surrogates, which cannot be encoded."""
     return text.encode(errors="ignore").decode() == text
 
 
@@ -71,15 +71,15 @@ def plural(number: int, noun: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name for a list with commas, where one that has commas itself stands in double quotes."""
+    """A name for a comma-separated list: in quotes if it has a comma or starts with a quote."""
     if "," in name or name.startswith('"'):
         return '"' + name.replace('"', '""') + '"'
     return name
 
 
 def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> Iterator[str]:
-    """Lines whose columns are of one width each; what styles a text takes no place. Columns are
-    set to the left, or, but for the first, to the right."""
+    """Yield lines with aligned columns; escape codes of styled text do not count as width. Columns
+    are aligned left or, with `right`, all but the first are aligned right."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = []
@@ -90,5 +90,5 @@ def aligned(rows: Sequence[Sequence[str]], right: bool = False) -> Iterator[str]
 
 
 def width(text: str) -> int:
-    """Places that a text takes on a terminal."""
+    """The width of a text on a terminal, in characters."""
     return len(click.unstyle(text))

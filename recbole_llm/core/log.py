@@ -1,4 +1,4 @@
-"""The log of a run: all of it in a file, what a reader needs on the screen, no credentials."""
+"""The log of a run: complete in a file, the essentials on the screen, without credentials."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from recbole.config import Config
 
 FOLDER = "log"
-_SHOWN = {"shown": True}  # marks the records that the screen shows of a quiet run
+_SHOWN = {"shown": True}  # marks records that the screen shows even of a quiet run
 _FILE_FORMAT = ("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S")
-_failed: str | None = None  # log file of the run that failed last
+_failed: str | None = None  # log file of the latest run that failed
 _SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
 
 
 def _strip_credentials(record: logging.LogRecord) -> bool:
-    """A filter that lets every record pass."""
+    """Remove credentials from a record, as a logging filter that lets every record pass."""
     try:
         said = record.getMessage()
-    except (TypeError, ValueError, KeyError):  # no place for its arguments: RaCT's has none
+    except (TypeError, ValueError, KeyError):  # no placeholders for its arguments, as in RaCT
         own = record.args if isinstance(record.args, tuple) else (record.args,)
         said = " ".join(map(str, (record.msg, *own)))
         record.msg, record.args = said, ()
@@ -52,11 +52,12 @@ def _strip_credentials(record: logging.LogRecord) -> bool:
 
 
 class Screen(logging.Handler):
-    """Writes above the bars, never into them.
+    """A handler that writes above progress bars, never into them.
 
     Args:
-        verbose: whether everything is shown, as RecBole does; else warnings and what `show` logs.
-        results: whether what is no warning goes to the standard output.
+        verbose: whether everything is shown, as in RecBole; else warnings and what `show` logs.
+        results: whether a quiet run's results go to standard output; all else goes to standard
+            error.
     """
 
     def __init__(self, verbose: bool, results: bool) -> None:
@@ -81,7 +82,7 @@ class Screen(logging.Handler):
 
 
 class _Plain(logging.Formatter):
-    """The message alone; of warnings their level too."""
+    """The message alone; for warnings and errors, also the level."""
 
     def format(self, record: logging.LogRecord) -> str:
         said = super().format(record)
@@ -101,7 +102,7 @@ class _File(logging.FileHandler):
         self.addFilter(RemoveColorFilter())
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Say once that the disk is full: logging prints a traceback of each record."""
+        """Warn once if the file cannot be written; logging would print a traceback per record."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
@@ -113,27 +114,27 @@ class _File(logging.FileHandler):
             )
 
     def close(self) -> None:
-        """Close as logging does, which writes what is left."""
+        """Close the file; an error in writing the rest, such as a full disk, is ignored."""
         with suppress(OSError):
             super().close()
 
 
 def show(text: str) -> None:
-    """Log what the screen shows even of a quiet run."""
+    """Log a text that the screen shows even of a quiet run."""
     logging.getLogger("recbole_llm").info(text, extra=_SHOWN)
 
 
 def init_log(config: Config, to_file: bool = True) -> None:
     """Log to the screen and to a file of this run in ``./log``.
 
-    Where that folder cannot be written there is no file, which is said. A process that has set up
-    its own logging keeps it. Of several processes the first alone logs less than errors.
+    If that folder cannot be written, a warning says so, and there is no file. A process that has
+    set up its own logging keeps it. Of several processes, all but the first log only errors.
 
     Args:
-        config: its ``state`` is the level of both, ``verbose`` shows all of it on the screen.
-        to_file: whether it is a run, which has a file, and a folder for its curves.
+        config: its ``state`` is the level of both; ``verbose`` shows everything on the screen.
+        to_file: whether this is a run, which has a log file and a folder for TensorBoard.
     """
-    close_log()  # of a model that was loaded
+    close_log()  # a loaded model may have left one
     name = run_name(config)
     compat.set_tensorboard(f"log_tensorboard/{name}" if to_file else None)
     root = logging.getLogger()
@@ -148,19 +149,19 @@ def init_log(config: Config, to_file: bool = True) -> None:
 
 
 def close_log() -> None:
-    """End the log of a run: what the process logs afterwards is not the run's."""
+    """End the log of a run; what the process logs later does not belong to it."""
     compat.set_tensorboard(None)
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler, (Screen, _File)):
             root.removeHandler(handler)
             handler.close()
-            root.setLevel(logging.WARNING)  # as it was
+            root.setLevel(logging.WARNING)  # the level before `init_log`
 
 
 @contextmanager
 def log_ends_with_errors() -> Iterator[None]:
-    """End the log where the block fails; `save_traceback` still adds to the file."""
+    """End the log if the block fails; `save_traceback` can still add to the file."""
     global _failed
     _failed = None
     try:
@@ -184,7 +185,8 @@ def _add_file(root: logging.Logger, name: str) -> None:
 def run_name(config: Config) -> str:
     """Name of a run that starts now: ``PAD-ml-100k-3fa2c1-Nov-26-2026_08-50-58-326``.
 
-    The six digits are of the settings: runs that differ only in folders or the machine share them.
+    The six digits are a digest of the settings without keys that are local or do not affect the
+    results.
     """
     short = digest(plain_config(config, Mark.LOCAL | Mark.NO_EFFECT_ON_RESULTS))[:6]
     now = time.time_ns()
@@ -194,14 +196,14 @@ def run_name(config: Config) -> str:
 
 
 def log_file() -> str | None:
-    """The file that is logged to, or None."""
+    """The current log file, or None."""
     handlers = logging.getLogger().handlers
     files = [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
     return next((name for name in files if Path(name).is_file()), None)
 
 
 def log_place() -> str | None:
-    """The file that is logged to, as one in the present folder is named from there."""
+    """The current log file, as a relative path if it is below the working directory, or None."""
     name = log_file()
     if name is None or not Path(name).is_relative_to(Path.cwd()):
         return name
@@ -210,7 +212,7 @@ def log_place() -> str | None:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Within it transformers shows no bars of its own, unless the run is verbose."""
+    """Within it, transformers shows none of its progress bars unless the run is verbose."""
     handlers = logging.getLogger().handlers
     if any(isinstance(handler, Screen) and handler.verbose for handler in handlers):
         yield
@@ -227,10 +229,10 @@ def without_bars() -> Iterator[None]:
 
 
 def save_traceback(error: BaseException) -> str:
-    """Write an error's traceback to the log file, or one of its own where there is none; its name.
+    """Write an error's traceback to the log file, or to a new file if there is none; its name.
 
     Raises:
-        OSError: neither can be written.
+        OSError: the file cannot be written.
     """
     text = without_credentials("".join(traceback.format_exception(error)))
     name = log_file() or _failed

@@ -10,16 +10,16 @@ T = TypeVar("T")
 
 
 class Mark(Flag):
-    """What checkpoints, runs and comparisons need to know of a key besides its value."""
+    """What checkpoints, runs and comparisons need to know about a key besides its value."""
 
     LOCAL = auto()  # a file, an address, the machine: never stored in or taken from a checkpoint
     STORED_ELSEWHERE = auto()  # a checkpoint holds its result instead: in the weights, in eval_args
-    ASK_ON_LOAD = auto()  # loading a checkpoint needs the user's value where the stored is no use
+    ASK_ON_LOAD = auto()  # loading a checkpoint needs the user's value unless the stored is trusted
     NO_EFFECT_ON_RESULTS = auto()  # a run's numbers and vectors do not depend on it
-    PART_OF_PROTOCOL = auto()  # how models are judged, and on which data: a comparison has one
-    MODEL_NAME = auto()  # a hub's name, or a file
-    TEMPLATE = auto()  # a prompt's template, the name of one, or a file
-    FILE_SUFFIX = auto()  # a part of the names of files
+    PART_OF_PROTOCOL = auto()  # how and on which data models are judged: the same in a comparison
+    MODEL_NAME = auto()  # a name on the hub, or a file
+    TEMPLATE = auto()  # a prompt template, its name, or its file
+    FILE_SUFFIX = auto()  # a part of file names
 
 
 Local = Annotated[T, Mark.LOCAL]

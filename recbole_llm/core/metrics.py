@@ -7,10 +7,10 @@ from typing import Any
 
 
 def by_kind(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The metrics of rankings, and those of labels.
+    """Split metrics into ranking metrics and label metrics.
 
-    To RecBole GAUC is of rankings. Among metrics of labels it is the one that
-    `recbole_llm.evaluation.pointwise` computes of labels.
+    RecBole treats GAUC as a ranking metric. Next to label metrics it counts as one of them, which
+    `recbole_llm.evaluation.pointwise` computes.
     """
     from recbole.evaluator.register import metric_types
     from recbole.utils import EvaluatorType
@@ -22,7 +22,7 @@ def by_kind(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def computed_metrics(metrics: Sequence[str], topk: Sequence[int]) -> list[str]:
-    """Names of the results: those of the first k items have an ``@k``, such as NDCG@10."""
+    """Names of the results; metrics of the top k items end in ``@k``, such as NDCG@10."""
     from recbole.evaluator.register import metric_information
 
     names = []
@@ -33,14 +33,14 @@ def computed_metrics(metrics: Sequence[str], topk: Sequence[int]) -> list[str]:
 
 
 def is_read_by(metrics: Sequence[str], what: str) -> bool:
-    """Whether one of the metrics reads something that was collected, such as "rec.items"."""
+    """Whether one of the metrics reads a collected value, such as "rec.items"."""
     from recbole.evaluator.register import metric_information
 
     return any(what in metric_information[metric.lower()] for metric in metrics)
 
 
 def metric_class_name(metric: str) -> str:
-    """``MRR@10`` of ``mrr@10``: a metric as its class is called."""
+    """A metric under the name of its class: ``MRR@10`` for ``mrr@10``."""
     from recbole.evaluator.register import metrics_dict
 
     name, at, k = metric.partition("@")
@@ -48,5 +48,5 @@ def metric_class_name(metric: str) -> str:
 
 
 def as_floats(result: Mapping[str, Any] | None) -> dict[str, float] | None:
-    """RecBole's results as plain numbers; of those rounded as float32 the digits that are shown."""
+    """RecBole's results as plain numbers; float32 values keep only the digits that are printed."""
     return None if result is None else {name: float(str(value)) for name, value in result.items()}

@@ -1,4 +1,4 @@
-"""Faults of a file's rows: counted by kind, with the first places."""
+"""Faults in the rows of a file, counted by kind, with their first places."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SHOWN = 3  # places of a kind
 
 @dataclass
 class Problems:
-    """The faults that were found, how often, and where first."""
+    """The faults that were found, with their numbers and first places."""
 
     counts: Counter[str] = field(default_factory=Counter)
     where: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, what: str, places: Sequence[object], count: int | None = None) -> None:
-        """Count something at these places, such as line numbers or ids."""
+        """Count faults of one kind; places are, for example, line numbers or ids."""
         number = len(places) if count is None else count
         if number:
             self.counts[what] += number

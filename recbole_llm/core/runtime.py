@@ -23,7 +23,7 @@ from recbole_llm.core.settings import ConfigLike
 # free memory at the heap's top goes back at once: every training step would map, zero and unmap
 # its activations anew.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-_KEPT = 1 << 30  # bytes: smaller blocks come from the heap, which keeps as many when free
+_KEPT = 1 << 30  # bytes: smaller blocks come from the heap, which keeps this much free memory
 _TOP_PAD = 64 << 20  # bytes the heap grows by
 _OLD_MMAP_LIMIT = 32 << 20  # the largest M_MMAP_THRESHOLD that glibc < 2.35 takes
 _OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "asan")
@@ -32,8 +32,8 @@ _OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc", "hoard", "asan")
 def configure_runtime(config: ConfigLike | None = None) -> str:
     """Set the allocator and the number of threads for this process; log and return one line on it.
 
-    May be called any number of times. Threads: those of `cpu_threads`, else of OMP_NUM_THREADS,
-    else one per physical core that affinity and cgroup allow. `tune_malloc: False`,
+    May be called any number of times. The number of threads is `cpu_threads`, else OMP_NUM_THREADS,
+    else the physical cores that affinity and cgroup allow. `tune_malloc: False`,
     RECBOLE_LLM_MALLOC=0 and glibc's own MALLOC_* and GLIBC_TUNABLES leave the allocator alone.
     """
     settings = RunSettings.of({} if config is None else config)
@@ -45,14 +45,14 @@ def configure_runtime(config: ConfigLike | None = None) -> str:
 
 
 def keep_heap() -> str:
-    """Have glibc keep freed memory for the next step; says what was done, or why nothing was."""
+    """Make glibc keep freed memory for the next step; return what was done, or why nothing was."""
     reason = _reason_to_leave_malloc()
     return f"left alone ({reason})" if reason else _tune_glibc()
 
 
 def release_heap(config: ConfigLike) -> None:
-    """Give freed memory that `keep_heap` kept back to the system: what encoders left behind is
-    several times what most models train with."""
+    """Return freed memory that `keep_heap` kept to the system: encoders leave behind several times
+    what most models need for training."""
     if RunSettings.of(config).tune_malloc and not _reason_to_leave_malloc():
         _process().malloc_trim(0)
 
@@ -104,7 +104,7 @@ def _set_threads(wanted: int | None) -> str:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies in bfloat16; many more can store it."""
+    """Whether a device computes in bfloat16; many devices can only store it."""
     if device.type == "cuda":
         return bool(torch.version.hip) or torch.cuda.get_device_capability(device)[0] >= 8
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -113,8 +113,8 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def set_mixed_precision(device: torch.device, scaled: bool) -> None:
-    """Choose what ``enable_amp`` computes in on a GPU: float16 with ``enable_scaler``, as RecBole
-    does, else bfloat16, whose range takes gradients as they are."""
+    """Set the data type of ``enable_amp`` on a GPU: float16 with ``enable_scaler``, as in RecBole,
+    or on a GPU without bfloat16; else bfloat16, whose range needs no scaling of gradients."""
     if device.type != "cuda":
         return
     brain = not scaled and computes_bfloat16(device)
@@ -126,20 +126,20 @@ def set_mixed_precision(device: torch.device, scaled: bool) -> None:
         )
 
 
-_training = threading.RLock()  # a hook of a run may begin another in its thread
+_training = threading.RLock()  # reentrant: a hook of a run may start another run in its thread
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within it this thread alone trains.
+    """Within it, no other thread trains.
 
     Raises:
-        ValueError: another thread does.
+        ValueError: another thread is training.
     """
     if not _training.acquire(blocking=False):
         raise ValueError(
-            "another thread of this process trains already, and random numbers and logs are the "
-            "process's: train one model after another, or each in a process of its own "
+            "another thread of this process is already training, and all threads share random "
+            "numbers and logs: train one model after another, or each in its own process "
             "(recbole-llm compare --jobs)"
         )
     try:

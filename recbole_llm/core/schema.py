@@ -22,7 +22,7 @@ from recbole_llm.core.yaml_files import ConfigLoader
 
 RECBOLE = Path(recbole.__file__).parent
 FLAGS = ("verbose",)  # keys that need no value on the command line
-# RecBole's models that read columns of the items by name, and their key for these.
+# RecBole's models that read item columns by name, and the key that lists the columns.
 ITEM_FEATURES = {
     **dict.fromkeys(("SASRecF", "GRU4RecF", "FDSA"), "selected_features"),
     "S3Rec": "item_attribute",
@@ -32,7 +32,7 @@ GRAPH = {
     "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
     "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
 }
-# Keys of RecBole before 1.1, and where what they said belongs.
+# Keys of RecBole before 1.1, and the keys that replace them.
 _RANGES = ("lowest_val", "highest_val", "equal_val", "not_equal_val")
 _COUNTS = ("min_user_inter_num", "max_user_inter_num", "min_item_inter_num", "max_item_inter_num")
 OUTDATED = {
@@ -41,7 +41,7 @@ OUTDATED = {
     **dict.fromkeys(_RANGES, "val_interval"),
     **{key: f"{key[4:8]}_inter_num_interval" for key in _COUNTS},
 }
-# Keys that no settings class declares: of the machine; files to start from.
+# Keys that no settings class declares: of the machine, and of files that a model starts from.
 MACHINE_KEYS = (
     "config_files", "device", "ip", "port", "nproc", "world_size", "offset", "local_rank",
 )  # fmt: skip
@@ -52,16 +52,16 @@ FILE_KEYS = (
 
 
 def files_of_model(name: str) -> list[Path]:
-    """RecBole's files of a model's defaults; XGBoost's and LightGBM's are in small letters, and
-    RecBole's own Config does not find them."""
+    """RecBole's YAML files with a model's defaults. Those of XGBoost and LightGBM have lower-case
+    names, under which RecBole's own Config does not find them."""
     names = dict.fromkeys((name.lower(), name))
     files = [RECBOLE / "properties" / "model" / f"{name}.yaml" for name in names]
     return [file for file in files if file.is_file()]
 
 
 def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
-    """``["--key=value", "--key", "value", "--verbose"]`` as a dict of strings; the later beats the
-    earlier.
+    """``["--key=value", "--key", "value", "--verbose"]`` as a dict of strings; later arguments
+    override earlier ones.
 
     Raises:
         ValueError: an argument of another form, or not in UTF-8, or a key without a value.
@@ -92,7 +92,7 @@ def _next_value(key: str, rest: deque[str]) -> str:
 
 
 def item_features(model: str, settings: Any) -> list[str]:
-    """The columns of the items that a model reads by name; settings, a configuration or a dict."""
+    """The item columns that a model reads by name; `settings` is a configuration or a dict."""
     key = ITEM_FEATURES.get(model)
     value = None if key is None else settings[key]
     if key is None or value is None:
@@ -100,14 +100,14 @@ def item_features(model: str, settings: Any) -> list[str]:
     return [value] if key == "item_attribute" else list(split_to_list(value))
 
 
-# {rating:3}, which is left of {'rating':3} where a shell takes the quotes, has a key without value.
+# A shell turns {'rating':3} into {rating:3}, which YAML reads as a key without a value.
 _CLOSE_KEY = re.compile(r"([{,]\s*[\w.]+:)(?=\S)")
-_HELD_COLON = re.compile(r"""['"]|\[[^]]*:""")  # which may be part of a text, or of a list's item
+_HELD_COLON = re.compile(r"""['"]|\[[^]]*:""")  # in a text or in an item of a list
 
 
 def parse_literal(text: str) -> Any:
-    """A Python literal (number, list, dict, None, True …) if ``text`` is one; a list or a mapping
-    as YAML has it, whose names need no quotes (``[Recall, NDCG]``); else ``text``."""
+    """Parse a Python literal (number, list, dict, None, True …), or a list or mapping of YAML,
+    whose names need no quotes (``[Recall, NDCG]``). Any other ``text`` is returned as it is."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -124,7 +124,7 @@ def parse_literal(text: str) -> Any:
 
 
 class _FlowLoader(ConfigLoader):
-    """Values within are `parse_literal`'s: YAML would take the id 012 for 10, and 12:30 for 750."""
+    """Reads inner values by `parse_literal`: YAML would read the id 012 as 10, and 12:30 as 750."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
@@ -137,15 +137,15 @@ _FlowLoader.add_constructor("tag:yaml.org,2002:str", _construct_plain)
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays, as of sweeps, and paths as plain data."""
+    """Turn paths, and NumPy numbers and arrays as from sweeps, into plain data."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return value.tolist() if hasattr(value, "tolist") else value
 
 
 def parse_values(values: Mapping[str, Any], texts: Collection[str]) -> dict[str, Any]:
-    """Values of keys as `parse_literal` reads them; those of `texts` as they are written, since
-    the revision 1.10 is another than 1.1, and the data set 2024_01 no number."""
+    """Parse the values of keys by `parse_literal`. Values of keys in `texts` stay as written: the
+    revision 1.10 differs from 1.1, and the data set 2024_01 is not a number."""
     values = {key: _plain(value) for key, value in values.items()}
     parsed = {k: parse_literal(v) if isinstance(v, str) else v for k, v in values.items()}
     written = {k for k, v in parsed.items() if k in texts and not isinstance(v, (str, NoneType))}
@@ -157,7 +157,7 @@ def recbole_keys() -> frozenset[str]:
     """Every key that RecBole's files declare or its code reads."""
     keys = {"model", "dataset", "config_files", "nproc", "world_size", "ip", "port"}
     for file in RECBOLE.rglob("*.yaml"):
-        if file.name != "url.yaml":  # whose keys are names of data sets
+        if file.name != "url.yaml":  # its keys are names of data sets
             keys |= _keys_of_file(file)
     keys.update(*_keys_of_code().values())
     from recbole.utils import argument_list
@@ -170,8 +170,8 @@ def recbole_keys() -> frozenset[str]:
 
 @cache
 def recbole_readers() -> dict[str, set[str]]:
-    """The modules of RecBole's models that read a key, by key; without keys that other code of
-    RecBole reads, or that stand in other files than a model's."""
+    """{key: modules of RecBole's models that read it}, without keys that other code of RecBole
+    reads or that are in files other than a model's."""
     shared = {key for file in RECBOLE.glob("properties/*.yaml") for key in _keys_of_file(file)}
     for file in RECBOLE.glob("properties/[!m]*/*.yaml"):
         shared |= _keys_of_file(file)
@@ -199,7 +199,7 @@ def _keys_of_file(file: Path) -> set[str]:
 
 
 def recbole_modules(model: type) -> set[str]:
-    """The modules of RecBole's models that a model class stands on, itself or through others."""
+    """The modules of RecBole's models that a model class uses, directly or through others."""
     modules: set[str] = set()
     waiting = [base.__module__ for base in model.__mro__]
     while waiting:

@@ -1,4 +1,4 @@
-"""Credentials that addresses carry, kept out of everything that is written."""
+"""Credentials in addresses, which are kept out of everything that is written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ _ADDRESS = re.compile(
 
 
 def without_credentials(text: str) -> str:
-    """A text whose addresses are without user, password, query and fragment."""
+    """Return a text with user, password, query and fragment removed from its addresses."""
     return _ADDRESS.sub(r"\g<scheme>\g<place>", text) if "://" in text else text
 
 
 def take_credentials(values: dict[str, Any]) -> dict[str, str]:
-    """Replace addresses, the values of keys in ``_url``, by those without credentials;
-    {key: address as it was} of those that had any.
+    """Remove the credentials from the addresses in `values`, under keys that end in ``_url``.
+
+    Returns {key: original address} for those that had credentials.
     """
     full = {k: v for k, v in values.items() if k.endswith("_url") and isinstance(v, str)}
     bare = {key: without_credentials(value) for key, value in full.items()}

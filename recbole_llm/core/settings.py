@@ -1,8 +1,8 @@
 """Typed settings: config keys that belong together, with types, ranges, choices and meanings.
 
-A part of the package (a method, an encoder kind, the engine) declares a frozen class; each field
-is a config key, the docstring under it its meaning. ``Config`` builds every class that a run needs
-once, before anything long; who needs a value reads it from ``TheClass.of(config)``.
+A part of the package (a method, an encoder kind, the engine) declares a frozen class. Each field
+is a config key, and the docstring under it explains the key. ``Config`` builds every class that a
+run needs once, before any long work. Code reads a value from ``TheClass.of(config)``.
 
 >>> class Example(Settings):
 ...     '''An example.'''
@@ -41,18 +41,18 @@ def _flag(value: object) -> object:
 
 
 def _text(value: object) -> object:
-    """A text again, where a literal on the command line was read as a number: a revision."""
+    """Turn a text that was parsed as a number, such as a revision, back into a text."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return str(value) if number else value
 
 
 def as_list(value: object) -> object:
-    """A tuple as a list, for keys that take either."""
+    """Turn a tuple into a list, for keys that take either."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def split_to_list(value: object) -> Any:
-    """A list from what stands for one: names with commas between them, a single value, a tuple."""
+    """Make a list of a value that stands for one: comma-separated names, an integer or a tuple."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     single = isinstance(value, int) and not isinstance(value, bool)
@@ -83,19 +83,19 @@ class Between:
 
 
 def with_default(where: Between | tuple[Any, ...], default: Any) -> Between | tuple[Any, ...]:
-    """A range or choices, and the default too where that lies outside."""
+    """Extend a range or choices so that it includes the default."""
     if isinstance(where, Between):
         return Between(min(where.low, default), max(where.high, default))
     return where if default in where else (default, *where)
 
 
-Space = Mapping[str, Between | tuple[Any, ...]]  # of a search: a range, or choices, by key
+Space = Mapping[str, Between | tuple[Any, ...]]  # of a search: {key: range or choices}
 
 
 class Settings(BaseModel):
-    """Base of the settings classes; a subclass's checks over several fields are its validators.
+    """Base of the settings classes; a subclass checks several fields together in its validators.
 
-    ``search_space`` is where ``recbole-llm tune`` looks; it contains the defaults.
+    ``search_space`` is what ``recbole-llm tune`` searches; it contains the defaults.
     """
 
     search_space: ClassVar[Space] = {}
@@ -121,7 +121,7 @@ class Settings(BaseModel):
         """The settings that a configuration holds; keys that it lacks have their defaults.
 
         Raises:
-            ValueError: in one line: the key, what it may be, and what it is.
+            ValueError: in one line: the key, its allowed values, and the given one.
         """
         values = {key: config[key] for key in cls.model_fields if key in config}
         try:
@@ -131,13 +131,13 @@ class Settings(BaseModel):
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Keys that are read with some values of another key alone, with that key and the values;
-        a subclass adds its own to those of `super`."""
+        """{key: (other key, values)} of keys that are read only with these values of another key.
+        A subclass adds its own keys to those of `super`."""
         return {}
 
     @classmethod
     def unread(cls, config: ConfigLike) -> dict[str, tuple[str, list[str]]]:
-        """The keys of a configuration that are not read, each with `readers`' key and values."""
+        """The keys that a configuration does not read, with their keys and values of `readers`."""
         return {
             key: (other, [value for value in choices(cls.model_fields[other]) if value in values])
             for key, (other, values) in cls.readers().items()
@@ -146,19 +146,19 @@ class Settings(BaseModel):
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
-        """Where to search under a configuration."""
+        """The search space under a configuration, without keys that are not read."""
         unread = cls.unread(config)
         return {key: where for key, where in cls.search_space.items() if key not in unread}
 
     def check(self, config: ConfigLike) -> None:
-        """Raise ValueError where these settings and those of other parts do not go together."""
+        """Raise ValueError if these settings contradict those of other parts."""
 
     def check_device(self) -> None:
-        """Raise ValueError where a device is not there; asked when RecBole has set its GPUs."""
+        """Raise ValueError if a device is missing; called after RecBole has set its GPUs."""
 
 
 def check_divides(settings: Settings, key: str, of: str, *, twice: bool = False) -> None:
-    """Raise ValueError unless the value of a key, or twice that, divides that of another."""
+    """Raise ValueError unless the value of `key`, or twice it, divides the value of `of`."""
     part, whole = getattr(settings, key), getattr(settings, of)
     if whole % (2 * part if twice else part):
         raise ValueError(f"{key}: {'twice ' * twice}{part} does not divide {of} {whole}")
@@ -175,8 +175,8 @@ class KeyInfo:
     """A config key, for listings and YAML files."""
 
     key: str
-    type: str  # what it may be, in words
-    default: object  # the value where nobody sets it
+    type: str  # its allowed values, in words
+    default: object  # the value if it is not set
     meaning: str  # one paragraph
 
 
@@ -190,7 +190,7 @@ def key_infos(settings: type[Settings]) -> Iterator[KeyInfo]:
 
 
 def defaults(settings: type[Settings]) -> dict[str, Any]:
-    """Value of each key where nobody sets it; without those that somebody must set."""
+    """The default of each key; keys that must be set are left out."""
     fields = settings.model_fields
     return {i.key: i.default for i in key_infos(settings) if not fields[i.key].is_required()}
 
@@ -201,7 +201,7 @@ def _in_one_line(
     errors = error.errors()
     key = next(iter(errors[0]["loc"]), None)
     own = [e for e in errors if e["loc"][:1] == (key,) or key is None]
-    # Of a union every branch complains: a validator says most, then the branch that goes deepest.
+    # Each branch of a union reports errors: a validator's says most, then that of the deepest path.
     best = max(own, key=lambda e: (e["type"] == "value_error", len(_known_path(settings, e))))
     path = _known_path(settings, best)
     if best["type"] == "value_error":
@@ -234,7 +234,7 @@ def _of_value(name: str, field: FieldInfo, value: object) -> ValueError:
 
 
 def _known_path(settings: type[Settings], error: Any) -> list[str]:
-    """The keys that an error's place names, without the names of a union's branches."""
+    """The keys in an error's location, without the names of a union's branches."""
     path: list[str] = []
     current: type[Settings] | None = settings
     for part in error["loc"]:

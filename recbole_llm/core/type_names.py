@@ -22,18 +22,18 @@ _BOUNDS = {Ge: "of at least", Gt: "above", Le: "at most", Lt: "below"}
 
 
 def type_name(field: FieldInfo) -> str:
-    """What a field may be, in words."""
+    """The allowed values of a field, in words."""
     return _named(field.annotation, field.metadata)
 
 
 def is_text(field: FieldInfo) -> bool:
-    """Whether a field is a text of any kind, or None."""
+    """Whether a field takes only texts, or texts and None."""
     parts = type_name(field).removesuffix(" or None")
     return parts == _WORDS[str] or parts.startswith(f"{_WORDS[str]} that is not")
 
 
 def choices(field: FieldInfo) -> list[str]:
-    """The names that a field may have, where it is a choice."""
+    """The names that a field may have if it is a choice; else an empty list."""
     return [str(choice) for choice in _literals(field.annotation)]
 
 

@@ -36,19 +36,19 @@ _FILES: dict[str, tuple[str | type, ...]] = {
     "groups.yaml": ("recbole_llm.evaluation.settings:GroupSettings",),
 }
 _AS_WRITTEN = [f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")]
-# RecBole's form of floats, which YAML 1.1 lacks: 1e-3 is a number.
+# As in RecBole, 1e-3 is a number, which YAML 1.1 reads as a text.
 _FLOAT = re.compile(
     r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
     r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
 )
 
 
-# PyYAML's loader in C, several times as fast, is in its wheels and not everywhere else.
+# PyYAML's C loader is several times as fast, but not every build of PyYAML has it.
 class ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Plain data only: no ``!!python`` tags; a key that stands twice is an error."""
+    """A loader of plain data only, without ``!!python`` tags; a duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping of a node."""
+        """Build the mapping of a node."""
         seen: set[object] = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # <<: *defaults
@@ -56,7 +56,7 @@ class ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                    None, None, f"the key '{key}' is given twice", key_node.start_mark
                 )
             seen.add(key if isinstance(key, Hashable) else id(key))
         return super().construct_mapping(node, deep)
@@ -66,11 +66,11 @@ ConfigLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+01
 
 
 def read_yaml(file: str | Path, texts: Container[str] = ()) -> dict[str, Any]:
-    """The keys of a configuration file; those in `texts` keep a number or a date as it is written.
+    """The keys of a config file; numbers and dates under keys in `texts` stay as they are written.
 
     Raises:
-        ValueError: no such file, not valid YAML, a key twice, a tag that is not plain data, or no
-            mapping.
+        ValueError: the file does not exist, is not valid YAML, gives a key twice, has a tag that is
+            not plain data, or is not a mapping.
     """
     if not Path(file).is_file():
         raise missing_file_error("config file", str(file))
@@ -87,10 +87,10 @@ def files_given(files: Sequence[str] | str | Path | None) -> list[str | Path]:
     """The files that `config_file_list` gives, as a list.
 
     Raises:
-        ValueError: settings are given.
+        ValueError: a mapping is given.
     """
     if isinstance(files, Mapping):
-        raise ValueError("config_file_list: expected YAML files; settings are config_dict's")
+        raise ValueError("config_file_list: expected YAML files; pass settings as config_dict")
     return [files] if isinstance(files, (str, Path)) else list(files or ())
 
 
@@ -119,8 +119,8 @@ def _fault(error: Exception) -> str:
 
 
 def render(*classes: type[Settings]) -> str:
-    """Settings classes as a file of defaults, each key under its type and meaning; one that several
-    have stands with the first of them."""
+    """Render settings classes as a YAML file of defaults, with type and meaning above each key. A
+    key of several classes is written only for the first of them."""
     written: set[str] = set()
     parts = []
     for settings in classes:
@@ -138,7 +138,7 @@ def _render(settings: type[Settings], written: Container[str]) -> str:
 
 
 def property_files() -> dict[Path, str]:
-    """The content of each file of ``properties/``, the models' too, from the settings classes."""
+    """{file: content} of ``properties/``, including the models' files, from settings classes."""
     files = {PROPERTIES / name: classes for name, classes in _FILES.items()}
     for spec in get_registry().specs(ModelSpec).values():
         if spec.settings is not None and spec.config is not None:
