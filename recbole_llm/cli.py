@@ -21,13 +21,13 @@ def main(context: click.Context) -> None:
     rest_when_idle()
     if started_together() and context.invoked_subcommand != "run":
         raise click.ClickException(
-            f"{context.invoked_subcommand} takes one process: start it without torchrun"
+            f"{context.invoked_subcommand} runs in one process: start it without torchrun"
         )
 
 
 for _command in (
     run, models, convert, encode, prepare, compare, tune, cell, zero_shot, recommend, export,
 ):  # fmt: skip
-    # In the list of commands without the example, which would be cut.
+    # The list of commands omits the example, which would be cut.
     _command.short_help = f"{(_command.help or '').partition(':')[0].rstrip('.')}."
     main.add_command(_command)

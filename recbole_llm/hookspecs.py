@@ -1,7 +1,7 @@
 """Every hook that a plugin may implement, and nothing else.
 
-A plugin is a module or object whose functions carry ``@hookimpl``; an installed package offers one
-through the entry-point group ``recbole_llm``, and the key `plugins` names others.
+A plugin is a module or object whose functions carry ``@hookimpl``. An installed package offers
+plugins through the entry-point group ``recbole_llm``; the key `plugins` names others.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def register_metrics(register: Callable[[str | type], None]) -> None:
 
 @hookspec
 def prepare_dataset(config: Config, dataset: Dataset) -> None:
-    """Attach to the loaded data set what the model will read, before it is split; in every process
-    of a run."""
+    """Attach what the model will read to the loaded data set, before it is split. Called in every
+    process of a run."""
 
 
 @hookspec(firstresult=True)
@@ -71,12 +71,12 @@ def user_texts(config: Config, dataset: Dataset) -> Mapping[str, str] | None:
 
 @hookspec
 def on_validation(config: Config, score: float, number: int) -> None:
-    """Receive the score of a validation, by ``valid_metric``, as soon as it is there, and its
-    number in the run, from 1; a resumed run repeats that of an epoch that it trains again. Every
-    process of a run gets it."""
+    """Receive the ``valid_metric`` of a validation, as soon as it is known, and the validation's
+    number in the run, from 1. A resumed run repeats the number of an epoch that it trains again.
+    Called in every process of a run."""
 
 
 @hookspec
 def on_result(config: Config, result: dict[str, Any]) -> None:
-    """Receive the result of a finished run: best_valid_result, test_result, and so on; in the
-    first process alone."""
+    """Receive the result of a finished run: best_valid_result, test_result, and so on. Called only
+    in the first process."""

@@ -1,1 +1,1 @@
-"""The subcommands of ``recbole-llm``; `recbole_llm.cli` puts them together."""
+"""The subcommands of ``recbole-llm``, which `recbole_llm.cli` puts together."""

@@ -1,4 +1,4 @@
-"""Commands of many trainings: ``compare``, ``tune``, and ``cell``, which is one of them."""
+"""Commands that train many times, ``compare`` and ``tune``, and ``cell``, which trains once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from recbole_llm.commands.shared import (
 @click.command(context_settings=ARGS)
 @click.option("--models", required=True, help='Models: "SASRec; name: SASRec --item_init=llm".')
 @click.option("--seeds", default="3", show_default=True, help="How many, or which: 2020,2021.")
-@click.option("--jobs", default=1, show_default=True, help="Runs at once.")
-@click.option("--baseline", help="The model that the others are tested against; else the first.")
-@click.option("--tune", type=int, help="Trials of each model, to find its settings first.")
+@click.option("--jobs", default=1, show_default=True, help="Runs at the same time.")
+@click.option("--baseline", help="Model that the others are tested against; by default the first.")
+@click.option("--tune", type=int, help="Tune each model first, with this many trials.")
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
 @with_executor
 @with_configuration
@@ -32,8 +32,8 @@ def compare(
 ) -> Iterable[object]:
     """Compare models: compare --models="SASRec; PAD --gamma=0.1" --dataset=ml-100k [--key=value …].
 
-    Every run is a process of its own. Repeat the command to go on after a stop: runs that are done
-    are not repeated.
+    Each run is a separate process. Repeat the command to continue after a stop: finished runs are
+    not repeated.
     """
     from recbole_llm.tasks.compare.executors import RunOptions
     from recbole_llm.tasks.compare.run import compare as compare_models
@@ -44,8 +44,8 @@ def compare(
 
 @click.command(context_settings=ARGS)
 @click.option("--model", required=True, help="The model's name.")
-@click.option("--trials", required=True, type=int, help="Trials in all, with those done before.")
-@click.option("--jobs", default=1, show_default=True, help="Trials at once.")
+@click.option("--trials", required=True, type=int, help="Trials in total, with earlier ones.")
+@click.option("--jobs", default=1, show_default=True, help="Trials at the same time.")
 @click.option("--search", help="Keys to search: learning_rate; hidden_size=[64,128]; x=0.1..0.5.")
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
 @with_executor
@@ -55,7 +55,7 @@ def tune(
 ) -> Iterable[object]:
     """Find a model's settings on validation: tune --model=PAD --trials=20 [--key=value …].
 
-    Keys that are set are not searched. Repeat the command to go on after a stop.
+    Keys that are set are not searched. Repeat the command to continue after a stop.
     """
     from recbole_llm.tasks.compare.executors import RunOptions
     from recbole_llm.tasks.compare.tuning import tune as tune_model
@@ -69,7 +69,7 @@ def tune(
 @arguments
 @command
 def cell(scores: str, what: str, arguments: tuple[str, ...]) -> None:
-    """A run of a comparison, in a process that ends with its parent."""
+    """Do a run or a trial of a comparison, in a process that ends with its parent."""
     from recbole_llm.tasks.compare.child import begin, run_trial
 
     begin(scores)

@@ -25,8 +25,8 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, parse_names, wit
     help="Further columns of INTERACTIONS: ids or words, or numbers: action,price:float.",
 )
 @click.option("--text", help="Columns that describe an item, separated by commas.")
-@click.option("--user-text", help="Columns of --users to take; without it all.")
-@click.option("--date-format", help="Form of the dates where it is unclear, such as %d.%m.%Y.")
+@click.option("--user-text", help="Columns of --users to take; by default all.")
+@click.option("--date-format", help="Format of the dates if it is unclear, such as %d.%m.%Y.")
 @click.option(
     "--encoding",
     default="utf-8-sig",
@@ -45,7 +45,7 @@ def convert(
 
     INTERACTIONS is a table with one interaction in each row: CSV, JSON lines (as Amazon's reviews)
     or Parquet; or a folder of MovieLens. CSV and JSON lines may be .gz files. Columns that no
-    option names are guessed by their names; the summary says what became of each. Without --items,
+    option names are guessed by their names; the summary says how each was used. Without --items,
     --text names columns of INTERACTIONS that describe items.
     """
     from tqdm import tqdm
@@ -65,9 +65,9 @@ def convert(
 @click.option(
     "--executor",
     type=click.Choice(["local", "ray"]),
-    help="Who encodes: this machine, or a Ray cluster.",
+    help="Where to encode: this machine, or a Ray cluster.",
 )
-@click.option("--jobs", type=int, help="Models at once, on Ray; the cluster is --ray_address.")
+@click.option("--jobs", type=int, help="Models at once on Ray; --ray_address is the cluster.")
 @click.option("--output", type=click.Path(), help="File of the vectors to write: vectors.npz.")
 @with_configuration
 def encode(
@@ -81,7 +81,7 @@ def encode(
 
 
 @click.command(context_settings=ARGS)
-@click.option("--stage", help="A stage that no model asks for by itself, such as mirm.")
+@click.option("--stage", help="A stage that no model needs by itself, such as mirm.")
 @with_configuration
 def prepare(**options: Any) -> Iterable[object]:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""

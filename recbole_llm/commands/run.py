@@ -1,4 +1,4 @@
-"""The commands ``run``, which is that of ``run_recbole_llm.py`` too, and ``models``."""
+"""The commands ``run``, which ``run_recbole_llm.py`` runs too, and ``models``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ recbole-llm run --model=PAD --dataset=ml-100k [--key=value …]
 
 Train a model and test it.
 
-  --config_files="a.yaml b.yaml"  files of keys: later ones override earlier ones, --key=value all
+  --config_files="a.yaml b.yaml"  config files: later ones override earlier ones, --key=value all
   --plugins=mine.py               models of your own, from a file (docs/plugins.md)
   --output=result.json            file for the result, with settings, versions and times
   --verbose                       show what RecBole prints
@@ -42,7 +42,7 @@ def run(arguments: tuple[str, ...]) -> None:
 
 
 def _help(argv: Sequence[str]) -> None:
-    """How to run; with a model, its keys too."""
+    """Print how to run; with a model, also its keys."""
     from recbole_llm.core.plugins.named import load_plugins
     from recbole_llm.core.schema import parse_command_line
     from recbole_llm.tasks.models import describe

@@ -20,42 +20,43 @@ OPTIONS: dict[str, Any] = {"token_normalize_func": lambda name: name.replace("_"
 ARGS: dict[str, Any] = {**OPTIONS, "ignore_unknown_options": True}
 _NEEDED = ("recbole", "torch")
 _SERVING_ALONE = (
-    "not installed: this environment has the packages of recommend --model=FOLDER alone; "
-    "install this package with all that it requires"
+    "not installed: this environment only has the packages of recommend --model=FOLDER; "
+    "install this package with all of its requirements"
 )
 arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 
 
 def rest_when_idle() -> None:
-    """Let waiting OpenMP threads sleep soon, unless the user says otherwise; before torch loads.
+    """Let waiting OpenMP threads sleep soon, unless the user decided; call before torch loads.
 
     libgomp's threads spin some 300,000 rounds. Where other processes use the same cores, a
     spinning thread keeps the one that it waits for from running, and training takes ten times as
-    long and more. 3,000 rounds cost a few percent on free cores; none at all would cost a third.
+    long or more. 3,000 rounds cost a few percent on free cores; 0 rounds would cost a third.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def run_guarded(action: Callable[[], None], debug: bool = False) -> int:
-    """Run; whatever fails ends in one line.
+    """Run an action; report a failure in one line.
 
     Returns:
-        exit status: 0, 2 for bad input, 1 for what nobody foresaw, 130 where it was interrupted.
+        exit status: 0; 2 for bad input; 1 for an unexpected error; 130 if it was interrupted; 141
+        if the reader of its output went away.
     """
     try:
         action()
     except KeyboardInterrupt as error:
         _print_error(f"interrupted{'; ' if str(error) else ''}{error}")
         return 130
-    except BrokenPipeError:  # who reads the output has enough, such as `head`
+    except BrokenPipeError:  # the reader of the output, such as `head`, is done
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as of a program that SIGPIPE ends: a training has not been done
+        return 141  # as after SIGPIPE: not 0, since a training did not finish
     except Exception as error:
         if debug:
             raise
         if type(error).__name__ == "SchemaError" and "KeyboardInterrupt" in str(error):
-            _print_error("interrupted")  # while pydantic built a class, as transformers' are
+            _print_error("interrupted")  # while pydantic built a class, as for transformers
             return 130
         if isinstance(error, ImportError) and (missing := [m for m in _NEEDED if not find_spec(m)]):
             _print_error(f"error: {' and '.join(missing)} {_SERVING_ALONE}")
@@ -65,12 +66,12 @@ def run_guarded(action: Callable[[], None], debug: bool = False) -> int:
 
 
 def _report_failure(error: Exception) -> int:
-    """Say what failed, and in which plugin if in one."""
+    """Report what failed, and in which plugin, if any; return the exit status."""
     from recbole_llm.core.errors import named_error
     from recbole_llm.core.plugins.errors import plugin_behind
     from recbole_llm.core.processes.torchrun import MainProcessFailed
 
-    if isinstance(error, MainProcessFailed):  # that process says it
+    if isinstance(error, MainProcessFailed):  # the first process reports it
         return 2
     plugin = plugin_behind(error)
     start = f"error: plugin '{plugin}':" if plugin else "error:"
@@ -82,7 +83,7 @@ def _report_failure(error: Exception) -> int:
 
 
 def _describe_wordless_error(error: Exception) -> str:
-    """Describe an error without words, such as RecBole's of a missing method."""
+    """Describe an error without a message, such as RecBole's for a missing method."""
     *_, (frame, _) = walk_tb(error.__traceback__)
     return f"{type(error).__name__} in {frame.f_code.co_qualname}"
 
@@ -116,8 +117,8 @@ def _bug_report_advice(error: Exception, ours: bool) -> str:
 
 
 def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:
-    """A command that prints the lines which its function returns, ends in one line whatever fails,
-    and shows where with ``--debug``."""
+    """Make a command that prints the lines which its function returns, and reports any failure in
+    one line or, with ``--debug``, with its traceback."""
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(action)
@@ -132,8 +133,8 @@ def command(action: Callable[..., Iterable[object] | None]) -> Callable[..., Non
 
 
 def with_configuration(action: Callable[..., Iterable[object] | None]) -> Callable[..., None]:
-    """A `command` that takes the configuration's ``--key=value``, as the arguments `argv` and
-    `config_file_list` of its function."""
+    """Make a `command` that takes ``--key=value`` of the configuration, and passes it to its
+    function as `argv` and `config_file_list`."""
 
     @functools.wraps(action)
     def with_arguments(arguments: tuple[str, ...], **options: Any) -> Iterable[object] | None:
@@ -144,13 +145,13 @@ def with_configuration(action: Callable[..., Iterable[object] | None]) -> Callab
 
 
 def with_executor(action: Callable[..., None]) -> Callable[..., None]:
-    """Options of a command whose work may be a Ray cluster's."""
+    """Add the options of a command that can work on a Ray cluster."""
     where = click.option(
         "--executor",
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="This machine, or a Ray cluster (extra ray).",
+        help="Where to run: this machine, or a Ray cluster (extra ray).",
     )
     address = click.option(
         "--ray_address",
@@ -160,8 +161,8 @@ def with_executor(action: Callable[..., None]) -> Callable[..., None]:
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Arguments for ``Config``, and the config files among them."""
-    if not argv:  # an exported model's commands, which have none, do without RecBole
+    """Split arguments into those for ``Config``, and the config files that they name."""
+    if not argv:  # commands of an exported model have none, and no RecBole
         return [], []
     from recbole_llm.core.schema import parse_command_line
 
@@ -169,7 +170,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     named = pairs.pop("config_files", "")
     try:
         files = shlex.split(named, posix=os.name == "posix")
-    except ValueError as error:  # such as an apostrophe alone
+    except ValueError as error:  # such as a single apostrophe
         raise ValueError(
             f"config_files: '{named}': {error}; put a name with spaces or quotes in quotes"
         ) from None
@@ -178,6 +179,6 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def parse_names(text: str) -> list[str]:
     """Split a list of names at commas and line ends; a name with commas stands in double quotes."""
-    lines = re.split(r"\r\n?|\n", text)  # others are in ids
+    lines = re.split(r"\r\n?|\n", text)  # other line ends may be part of ids
     rows = csv.reader(lines, skipinitialspace=True)
     return [name.strip() for row in rows for name in row if name.strip()]

@@ -62,7 +62,7 @@ def zero_shot(train: str, test: str, **options: Any) -> None:
 @click.option("--where", help="Condition on the items' fields, such as \"category == 'tea'\".")
 @click.option("--keep-history", is_flag=True, help="Recommend items that the user has, too.")
 @click.option(
-    "--format", "file_format", help="csv, jsonl, json or parquet; by default as --output ends."
+    "--format", "file_format", help="csv, jsonl, json or parquet; by default --output's suffix."
 )
 @click.option("--output", type=click.Path(), help="File to write; by default the screen.")
 @with_configuration
@@ -87,14 +87,14 @@ def recommend(
 ) -> None:
     """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10] [--key=value …].
 
-    Keys such as --data_path, --encoder_base_url or --embedding_path beat the checkpoint's.
+    Keys such as --data_path, --encoder_base_url or --embedding_path override the checkpoint's.
     """
     from recbole_llm.tasks.recommend.input import read_histories, read_ids
     from recbole_llm.tasks.recommend.request import Request
     from recbole_llm.tasks.recommend.run import ModelSource, recommend_to_file
 
     if checkpoint and any(argument.startswith("--topk=") for argument in argv):
-        raise ValueError("topk: is what models are judged by; items for each user are -k 20")
+        raise ValueError("topk: is for the evaluation; set the items for each user by -k 20")
     source = ModelSource(checkpoint, folder, config_file_list, argv)
     request = Request(
         users=users if users in (None, "all") else parse_names(users),
@@ -118,11 +118,11 @@ def recommend(
     "--histories/--no-histories",
     default=True,
     show_default=True,
-    help="Whether users' histories are exported; without them the model takes new users alone.",
+    help="Whether to export users' histories; without them the model serves only new users.",
 )
 @with_configuration
 def export(**options: Any) -> Iterable[object]:
-    """Make a model stand alone: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
+    """Export a model for serving: export --checkpoint=FILE --output=FOLDER [--key=value …]."""
     from recbole_llm.tasks.export.run import export as do
 
     return do(**options)
