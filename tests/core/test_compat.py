@@ -107,7 +107,7 @@ def test_changed_vectors_are_noticed() -> None:
     with pytest.raises(ValueError, match="trained on other vectors"):
         check_fingerprints(model, {"text": "old"})
     check_fingerprints(model, {"text": "old"}, {"new"})  # compared row by row
-    with pytest.raises(ValueError, match="whitened otherwise .'text': 0.5, now none.; set"):
+    with pytest.raises(ValueError, match="whitened differently .'text': 0.5, now none.; set"):
         check_fingerprints(model, {"text": "old whitened by 0.5"}, {"new"})
 
 

@@ -150,9 +150,9 @@ def test_a_value_may_hold_an_equals_sign() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"nproc": "two"}, "nproc: this command starts no processes"),
+        ({"nproc": "two"}, "nproc: this command does not start processes"),
         ({"model": 5}, "model '5' is unknown"),
-        ({"val_interval": {"rating": 5}}, r"val_interval.*'5' is no interval such as \[5,inf\)"),
+        ({"val_interval": {"rating": 5}}, r"val_interval.*'5' is not an interval such as \[5,i"),
     ],
 )
 def test_values_of_another_kind(settings: dict[str, Any], message: str) -> None:
@@ -201,7 +201,7 @@ def test_malformed_arguments(argv: list[str], message: str) -> None:
         ),
         ("--eval_args={'mode': 'uni0'}", "eval_args: mode 'uni0' is unknown; choose full"),
         ("--reg_weight=-1", "reg_weight: expected a number of at least 0"),
-        ("--user_inter_num_interval=5", "user_inter_num_interval: .5. is no interval"),
+        ("--user_inter_num_interval=5", "user_inter_num_interval: .5. is not an interval"),
         ("--embedding_size=0", "embedding_size: expected an integer of at least 1 or None, got 0"),
     ],
 )
@@ -212,7 +212,7 @@ def test_a_value_of_a_wrong_type_names_the_key(argument: str, message: str) -> N
 
 @pytest.mark.parametrize("key", ["nproc", "world_size", "local_rank"])
 def test_torchrun_starts_processes(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key}: this command starts no processes; torchrun"):
+    with pytest.raises(ValueError, match=f"{key}: this command does not start processes"):
         Config("BPR", argv=[f"--{key}=2"])
     Config("BPR", argv=["--nproc=1", "--world_size=-1"])
 
@@ -330,7 +330,7 @@ def test_sampled_candidates_for_a_model_that_cannot_score_them(model: str, mode:
 def test_filters_of_ready_made_splits(key: str, value: Any) -> None:
     """RecBole skips them; a stored configuration has those that keep all."""
     split = {"benchmark_filename": ["train", "valid", "test"]}
-    with pytest.raises(ValueError, match=f"^{key}: without effect on ready-made splits"):
+    with pytest.raises(ValueError, match=f"^{key}: has no effect on ready-made splits"):
         Config("BPR", config_dict={**split, key: value})
     every = dict.fromkeys(("user_inter_num_interval", "item_inter_num_interval"), "[0,inf)")
     Config("BPR", config_dict={**split, **every, "val_interval": None})
@@ -338,10 +338,10 @@ def test_filters_of_ready_made_splits(key: str, value: Any) -> None:
 
 def test_a_metric_says_which_direction_is_better() -> None:
     """RecBole overwrites the key; a checkpoint's is that of another metric perhaps."""
-    with pytest.raises(ValueError, match="^valid_metric_bigger: more of MRR@10 is better"):
+    with pytest.raises(ValueError, match="^valid_metric_bigger: higher MRR@10 is better"):
         Config("BPR", argv=["--valid_metric_bigger=False"])
     loss = ["--metrics=LogLoss", "--valid_metric=LogLoss", "--eval_args={'mode': 'uni5'}"]
-    with pytest.raises(ValueError, match="^valid_metric_bigger: less of LogLoss is better"):
+    with pytest.raises(ValueError, match="^valid_metric_bigger: lower LogLoss is better"):
         Config("BPR", argv=[*loss, "--valid_metric_bigger=True"])
     assert not Config("BPR", argv=[*loss, "--valid_metric_bigger=False"])["valid_metric_bigger"]
     assert "valid_metric_bigger" not in plain_config(Config("BPR", argv=loss))
@@ -356,7 +356,7 @@ def test_a_metric_says_which_direction_is_better() -> None:
             {"normalize_all": True, "normalize_field": ["p"]},
             "normalize_all: True scales the fields of",
         ),
-        ({"unload_col": {"inter": ["p"]}}, "unload_col: load_col says already what is loaded of"),
+        ({"unload_col": {"inter": ["p"]}}, "unload_col: load_col already says what is loaded of"),
     ],
 )
 def test_keys_of_columns_that_do_not_go_together(keys: dict[str, Any], message: str) -> None:
@@ -386,7 +386,7 @@ def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
         (["--valid_metric=NDCG@10", "--eval_args={'mode':'labeled'}"], "mode labeled ranks not"),
         (
             ["--metrics=NDCG,Novelty", "--topk=5,7", "--eval_args={'mode': 'uni5'}"],
-            "topk: a list of 7 is filled .* there are 6 of them, which Novelty would .* --topk=6",
+            "topk: with 6 candidates, a list of 7 is filled .* which Novelty would .* --topk=6",
         ),
     ],
 )
@@ -455,7 +455,7 @@ def test_a_key_of_an_earlier_recbole_is_named_with_todays(key: str, now: str) ->
 )  # fmt: skip
 def test_a_key_of_another_encoder_is_named(key: str, value: object, kind: str) -> None:
     said = Config("PAD", config_dict={"encoder": "bundled", key: value}).unknown_keys()
-    assert said == f"'{key}' is read with --encoder={kind} alone, not with bundled"
+    assert said == f"'{key}' is read only with --encoder={kind}, not with bundled"
     assert Config("PAD", config_dict={"encoder": kind, key: value}).unknown_keys() == ""
     assert Config("PAD", config_dict={"encoder": "bundled", key: None}).unknown_keys() == ""
 
@@ -474,16 +474,16 @@ def test_a_key_that_an_encoder_does_not_mind_is_named(kind: str, key: str, value
 
 @pytest.mark.parametrize(
     ("model", "own", "said"),
-    [("LLMESR", {"nv": 3}, "'nv' is read with --backbone=Caser alone, not with SASRec"),
+    [("LLMESR", {"nv": 3}, "'nv' is read only with --backbone=Caser, not with SASRec"),
      ("PAD", {"backbone": "GRU4Rec", "n_heads": 4},
-      "'n_heads' is read with --backbone=SASRec or BERT4Rec alone, not with GRU4Rec"),
+      "'n_heads' is read only with --backbone=SASRec or BERT4Rec, not with GRU4Rec"),
      ("LLMCF", {"backbone": "AutoInt", "dropout_prob": 0.1},
-      "'dropout_prob' is read with --backbone=DIN or DeepFM or DCN alone, not with AutoInt"),
+      "'dropout_prob' is read only with --backbone=DIN or DeepFM or DCN, not with AutoInt"),
      ("BAHE", {"head": "DIN", "batch_norm": False},
-      "'batch_norm' is read with --head=MLP alone, not with DIN"),
+      "'batch_norm' is read only with --head=MLP, not with DIN"),
      ("BAHE", {"head": "DCN", "pooling_mode": "max"},
-      "'pooling_mode' is read with --head=MLP or DIN alone, not with DCN"),
-     ("Molar", {"lora_rank": 4}, "'lora_rank' is read with --tuning=lora alone, not with full")],
+      "'pooling_mode' is read only with --head=MLP or DIN, not with DCN"),
+     ("Molar", {"lora_rank": 4}, "'lora_rank' is read only with --tuning=lora, not with full")],
 )  # fmt: skip
 def test_a_key_that_another_value_of_a_key_would_read_is_named(
     model: str, own: dict[str, object], said: str
@@ -507,7 +507,7 @@ def test_keys_of_a_checkpoint_that_are_not_read_are_not_named() -> None:
 
 def test_dynamic_negatives_of_context_models_are_refused() -> None:
     dynamic = {"distribution": "uniform", "sample_num": 1, "dynamic": True, "candidate_num": 2}
-    with pytest.raises(ValueError, match="dynamic compares candidates by the positive item's"):
+    with pytest.raises(ValueError, match="dynamic scores all candidates by the positive item's"):
         Config("DeepFM", config_dict={"train_neg_sample_args": dynamic})
     assert Config("BPR", config_dict={"train_neg_sample_args": dynamic})["model"] == "BPR"
 
@@ -534,7 +534,7 @@ def test_values_of_numpy_and_paths_are_plain_ones(tmp_path: Path) -> None:
 def test_what_is_no_list_or_dict_is_named(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("epochs: 7\n")
     assert Config("BPR", config_file_list=str(tmp_path / "own.yaml"))["epochs"] == 7
-    with pytest.raises(ValueError, match="config_file_list: .* settings are config_dict's"):
+    with pytest.raises(ValueError, match="config_file_list: .* pass settings as config_dict"):
         Config("BPR", config_file_list={"epochs": 7})
     with pytest.raises(ValueError, match="config_dict: expected a dict of settings, got 'own.ya"):
         Config("BPR", config_dict="own.yaml")
@@ -582,7 +582,7 @@ def test_an_adapter_that_the_encoder_does_not_read_is_named() -> None:
     own = {"encoder_adapter": "x"}
     said = Config("PAD", config_dict=own).unknown_keys()
     assert said == (
-        "'encoder_adapter' is read with --encoder=causal_lm or multimodal alone, not with "
+        "'encoder_adapter' is read only with --encoder=causal_lm or multimodal, not with "
         "sentence_transformers"
     )
     for encoder in ("causal_lm", "multimodal"):

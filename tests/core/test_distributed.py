@@ -119,7 +119,7 @@ def test_a_download_is_left_to_a_process_on_its_own(monkeypatch: pytest.MonkeyPa
 def test_who_starts_processes_says_which_is_which(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(ValueError, match="WORLD_SIZE=2 is set, RANK.* start with torchrun"):
+    with pytest.raises(ValueError, match="WORLD_SIZE=2 is set, but not RANK.* start with torchrun"):
         torchrun.join()
 
 

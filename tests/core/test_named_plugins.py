@@ -111,7 +111,7 @@ def test_a_file_is_read_once(caplog: pytest.LogCaptureFixture) -> None:
         ("a.py", MINE.replace("register(Mod", "register(0 / 0, Mod"), "ZeroDivisionError: divis"),
         ("json.py", MINE, "there is another module 'json' ("),
         ("wave.py", MINE, "there is another module 'wave' ("),  # not imported yet
-        ("nowhere", None, "there is no such module; a file ends in .py, and commas stand between"),
+        ("nowhere", None, "there is no such module; a file ends in .py, and commas separate"),
     ],
 )
 def test_what_is_no_plugin_ends_the_command(name: str, content: str | None, said: str) -> None:

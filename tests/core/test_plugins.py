@@ -94,7 +94,7 @@ def test_a_class_is_no_plugin(fresh: loading.Plugins) -> None:
         def register_models(self, register: Any) -> None:
             register(ModelSpec("M", "x:M"))
 
-    with pytest.raises(ValueError, match="^plugin 'mine' is a class; name an object of it, or a m"):
+    with pytest.raises(ValueError, match="^plugin 'mine' is a class; name an instance of it, or"):
         fresh.register(Mine, "mine")
     fresh.register(Mine(), "mine")
 

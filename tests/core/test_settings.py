@@ -165,7 +165,7 @@ def test_every_key_of_every_class_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2", "the key 'a' stands twice"),
+        ("a: 1\na: 2", "the key 'a' is given twice"),
         ("a: !!python/name:os.system", "could not determine a constructor"),
         ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("[1, 2]", "must hold 'key: value' lines"),

@@ -202,7 +202,7 @@ def test_gauc_is_of_values_beside_auc_and_of_rankings_else() -> None:
     assert (beside["eval_type"], beside["metrics"]) == (EvaluatorType.VALUE, ["AUC", "GAUC"])
     ranked = Config("SASRec", "tiny", config_dict={**both, "metrics": ["GAUC", "MRR"]})
     assert ranked["eval_type"] == EvaluatorType.RANKING
-    with pytest.raises(ValueError, match="MRR are of rankings, GAUC, AUC of labels"):
+    with pytest.raises(ValueError, match="MRR are ranking metrics, GAUC, AUC are label"):
         Config("DIN", "tiny", config_dict={**both, "metrics": ["GAUC", "AUC", "MRR"]})
 
 

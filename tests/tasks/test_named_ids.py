@@ -291,5 +291,5 @@ def test_other_vectors_of_a_plugin_are_refused_beside_texts_that_are_the_same(
 def test_another_whitening_is_refused() -> None:
     checkpoint = trained("LLMESR", text_whitening=0.5)
     load_data_and_model(checkpoint)
-    with pytest.raises(ValueError, match="whitened otherwise .*: 0.5, now 0.; set text_whitening"):
+    with pytest.raises(ValueError, match="whitened differently .*: 0.5, now 0.; set text_whiten"):
         load_data_and_model(checkpoint, config_dict={"text_whitening": 0.0})

@@ -43,7 +43,7 @@ def test_a_stage_does_not_start_from_one_that_was_stopped(first: str) -> None:
     last = stopped(first)
     refused(
         last,
-        f"pre_model_path: '{last}' is of a stopped run, which --resume={last} goes on with",
+        f"pre_model_path: '{last}' is of a stopped run, which --resume={last} continues",
     )
 
 
@@ -57,7 +57,8 @@ def test_a_stage_does_not_start_from_another_model() -> None:
     file = run_recbole_llm("SASRec", "tiny", config_dict=QUIET)["checkpoint"]
     refused(
         file,
-        f"pre_model_path: '{file}' is of SASRec; name a checkpoint of S3Rec, of the stage before",
+        f"pre_model_path: '{file}' is of SASRec; name a checkpoint of S3Rec from the previous "
+        "stage",
     )
 
 

@@ -205,8 +205,8 @@ def test_a_stopped_pretraining_goes_on(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, "epochs: train_stage=pretrain trains pretrain_epochs, which are 500, and epochs are "
-         "of the last stage; add --pretrain_epochs=1"),
+        ({}, "epochs: train_stage=pretrain trains for pretrain_epochs, which is 500, and epochs "
+         "is for the last stage; add --pretrain_epochs=1"),
         ({"pretrain_epochs": 0}, "pretrain_epochs: expected a whole number of at least 1, got 0"),
         ({"pretrain_epochs": 2, "save_step": 0},
          "save_step: expected a whole number of at least 1, got 0"),

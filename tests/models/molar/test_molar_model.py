@@ -216,7 +216,7 @@ def test_an_id_model_of_another_run_is_used() -> None:
     third = load_data_and_model(run_recbole_llm("Molar", "tiny", config_dict=other)["checkpoint"])
     assert all(one[name].equal(third[1].state_dict()[name]) for name in of_ids_)
     deeper = {**TINY, "id_pretrained": of_ids, "n_layers": 1}
-    with pytest.raises(ValueError, match="of another shape .towers.id.* is the file's alone"):
+    with pytest.raises(ValueError, match="of another shape .towers.id.* is only in the file"):
         run_recbole_llm("Molar", "tiny", config_dict=deeper)
 
 

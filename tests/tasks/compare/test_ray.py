@@ -110,7 +110,7 @@ def test_a_cluster_that_refuses(why: Exception, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cluster, "check_installed", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        said = f"ray_address: the cluster at '{address}' does not take this process: "
+        said = f"ray_address: the cluster at '{address}' refuses this process: "
         with pytest.raises(ValueError, match=said + " ".join(str(why).split())):
             with open_executor(RunOptions("out", 1, "ray", address)):
                 pass

@@ -316,6 +316,6 @@ def test_the_command_writes_csv_and_json() -> None:
     rows = json.loads(Path("a.json").read_text(encoding="utf-8"))
     assert [row["item"] for row in rows] == list(table["item"])
     told = ["recommend", "--checkpoint=none.pth", "--users=u1", "--topk=20"]
-    assert "items for each user are -k 20" in CliRunner().invoke(main, told).output
+    assert "set the items for each user by -k 20" in CliRunner().invoke(main, told).output
     bad = CliRunner().invoke(main, ["recommend", "--checkpoint=none.pth", "--users=u1"])
     assert bad.exit_code == 2 and "checkpoint 'none.pth' does not exist" in bad.output
