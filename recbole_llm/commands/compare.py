@@ -69,7 +69,7 @@ def tune(
 @arguments
 @command
 def cell(scores: str, what: str, arguments: tuple[str, ...]) -> None:
-    """Do a run or a trial of a comparison, in a process that ends with its parent."""
+    """Do one run of a comparison or one trial of tuning, in a process that ends with its parent."""
     from recbole_llm.tasks.compare.child import begin, run_trial
 
     begin(scores)

@@ -67,7 +67,7 @@ def convert(
     type=click.Choice(["local", "ray"]),
     help="Where to encode: this machine, or a Ray cluster.",
 )
-@click.option("--jobs", type=int, help="Models at once on Ray; --ray_address is the cluster.")
+@click.option("--jobs", type=int, help="Models at once on a Ray cluster (--ray_address).")
 @click.option("--output", type=click.Path(), help="File of the vectors to write: vectors.npz.")
 @with_configuration
 def encode(
@@ -81,7 +81,7 @@ def encode(
 
 
 @click.command(context_settings=ARGS)
-@click.option("--stage", help="A stage that no model needs by itself, such as mirm.")
+@click.option("--stage", help="A stage that no model requires, such as mirm.")
 @with_configuration
 def prepare(**options: Any) -> Iterable[object]:
     """Do a model's offline work: prepare --model=PAD --dataset=ml-100k [--key=value …]."""

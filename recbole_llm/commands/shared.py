@@ -27,7 +27,7 @@ arguments = click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 
 
 def rest_when_idle() -> None:
-    """Let waiting OpenMP threads sleep soon, unless the user decided; call before torch loads.
+    """Let idle OpenMP threads sleep soon, unless OMP_WAIT_POLICY is set; call before torch loads.
 
     libgomp's threads spin some 300,000 rounds. Where other processes use the same cores, a
     spinning thread keeps the one that it waits for from running, and training takes ten times as

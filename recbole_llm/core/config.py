@@ -49,8 +49,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         config_dict: parameters; strings are parsed as literals.
         argv: ``--key=value`` arguments; ``sys.argv`` is read only if it is passed here.
         default_model: the model if nothing else names one.
-        stored: a checkpoint's settings (`core.checkpoints.stored.trusted_settings`), which all of
-            the user's own override.
+        stored: a checkpoint's settings (`core.checkpoints.stored.trusted_settings`), which the
+            user's own settings override.
         stage: a stage whose keys are read besides those of the model's own stages.
 
     ``spec`` is the model's spec. ``secrets`` maps keys to addresses with their credentials, which

@@ -18,7 +18,7 @@ _LINE = "{desc}: {n_fmt} of {total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 def is_terminal(stream: object) -> bool:
     """Whether a stream is a terminal. A stream that replaces standard output, such as a notebook's,
-    may lack ``isatty``, and is none."""
+    may lack ``isatty``; it is no terminal."""
     return bool(getattr(stream, "isatty", bool)())
 
 

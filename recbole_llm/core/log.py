@@ -56,8 +56,7 @@ class Screen(logging.Handler):
 
     Args:
         verbose: whether everything is shown, as in RecBole; else warnings and what `show` logs.
-        results: whether a quiet run's results go to standard output; all else goes to standard
-            error.
+        results: whether a quiet run's results go to standard output, not to standard error.
     """
 
     def __init__(self, verbose: bool, results: bool) -> None:
@@ -185,8 +184,7 @@ def _add_file(root: logging.Logger, name: str) -> None:
 def run_name(config: Config) -> str:
     """Name of a run that starts now: ``PAD-ml-100k-3fa2c1-Nov-26-2026_08-50-58-326``.
 
-    The six digits are a digest of the settings without keys that are local or do not affect the
-    results.
+    The six digits are a digest of all settings that are not local and can affect results.
     """
     short = digest(plain_config(config, Mark.LOCAL | Mark.NO_EFFECT_ON_RESULTS))[:6]
     now = time.time_ns()

@@ -51,7 +51,7 @@ def keep_heap() -> str:
 
 
 def release_heap(config: ConfigLike) -> None:
-    """Return freed memory that `keep_heap` kept to the system: encoders leave behind several times
+    """Give the system the freed memory that `keep_heap` kept: encoders leave behind several times
     what most models need for training."""
     if RunSettings.of(config).tune_malloc and not _reason_to_leave_malloc():
         _process().malloc_trim(0)

@@ -137,7 +137,7 @@ class Settings(BaseModel):
 
     @classmethod
     def unread(cls, config: ConfigLike) -> dict[str, tuple[str, list[str]]]:
-        """The keys that a configuration does not read, with their keys and values of `readers`."""
+        """The entries of `readers` whose keys a configuration does not read."""
         return {
             key: (other, [value for value in choices(cls.model_fields[other]) if value in values])
             for key, (other, values) in cls.readers().items()

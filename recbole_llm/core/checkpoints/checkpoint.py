@@ -28,7 +28,7 @@ STOPPED = "run"  # key of a checkpoint: the state of a run that has not ended
 _EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the frozen tables
 _MAX_NODES = 5_000_000  # values in a checkpoint; repeated objects are counted each time
 _MAX_DEPTH = 50
-_MAX_GROWTH = 64  # size of a tensor, which may repeat values by its strides, over the file's
+_MAX_GROWTH = 64  # largest tensor, as a multiple of the file's size; strides may repeat values
 _SHOWN = 3  # parameters in a message
 
 

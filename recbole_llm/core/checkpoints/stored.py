@@ -1,7 +1,7 @@
 """The part of a configuration that a checkpoint stores, and the part of it that is trusted.
 
-A stored key is trusted if it is declared, by a settings class of the model, of RecBole or of this
-package or in the YAML file of the model, and if no mark (`recbole_llm.core.marks`) says that its
+A stored key is trusted if a settings class of the model, of RecBole or of this package declares
+it, or a YAML file of the model has it, and if no mark (`recbole_llm.core.marks`) says that its
 value belongs to a machine or a user. All values then pass the checks of any configuration.
 """
 
@@ -142,8 +142,8 @@ def _run_identity(stored: Mapping[Any, Any], file: object) -> tuple[str, str, Pa
 def _start_overrides(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
     """The keys that build a model which was started from another file's weights.
 
-    A checkpoint is not trusted to name that file, whose weights its own replace anyway. So the
-    model is built from the checkpoint itself, or without pretrained weights.
+    A checkpoint is not trusted to name that file, and its own weights replace the file's anyway.
+    So the model is built from the checkpoint itself, or without pretrained weights.
     """
     from_itself = {
         key: file for key, (stage, stages) in START_FILES.items() if settings.get(stage) in stages

@@ -121,7 +121,7 @@ class RecBoleEvaluation(Settings):
     eval_args: PartOfProtocol[EvalArgs] = EvalArgs()
     """Split, order, grouping and mode."""
     repeatable: Flag = False
-    """Whether items of a user's history may be recommended."""
+    """Whether items of a user's history may be recommended again."""
     metrics: PartOfProtocol[Annotated[list[str], Field(min_length=1), OneOrMore]] = [
         "Recall", "MRR", "NDCG", "Hit", "Precision"
     ]  # fmt: skip
@@ -138,8 +138,8 @@ class RecBoleEvaluation(Settings):
     """Decimals of the results."""
 
     def check(self, config: ConfigLike) -> None:
-        """Refuse unknown metrics, metrics of two kinds or of another mode, a valid_metric that is
-        not computed, and `repeatable: False` for sequential models."""
+        """Refuse unknown metrics, metrics of both kinds or that do not fit the mode, a valid_metric
+        that is not computed, and `repeatable: False` for sequential models."""
         from recbole.evaluator.register import metric_types, metrics_dict
         from recbole.utils import ModelType
 

@@ -59,8 +59,8 @@ class RunSettings(Settings):
     item_init: StoredElsewhere[Literal["llm"] | None] = None
     """'llm' starts a model's item embedding table from principal components of the item vectors."""
     item_init_std: Positive | None = None
-    """Standard deviation of the table that item_init starts. None: .1 for sequential models, whose
-    own random start (SASRec: .02) is too small to keep what the texts say; other models keep the
+    """Standard deviation of that item table. None: .1 for sequential models, whose own random
+    start (SASRec: .02) is too small to keep what the texts say; other models keep the
     standard deviation of their own start. With .3, SASRec ranks slightly better still
     (results/quality.md)."""
     item_init_score_std: NonNegative = 1.0
@@ -86,5 +86,5 @@ class RunSettings(Settings):
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
-        """The keys of the item table's start, if it starts from texts."""
+        """The keys of item_init, if the item table starts from texts."""
         return cls.search_space if config["item_init"] == "llm" else {}

@@ -1,4 +1,4 @@
-"""Plugins that the key `plugins` names: a user's own files and modules, not installed ones."""
+"""Plugins that the key `plugins` names: files and modules without an entry point."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _load(name: str) -> None:
 
 
 def _module_of_file(name: str) -> ModuleType:
-    """Import a file as a module, which this process also finds by name wherever it looks later."""
+    """Import a file as a module that this process can look up by its name from then on."""
     file = expanded(name).resolve()
     if not file.is_file():
         raise missing_file_error("the file", name, "*.py")

@@ -205,8 +205,8 @@ def resolve(target: object, what: str = "a plugin") -> Any:
     """The object that ``"package.module:attribute"`` names; anything else as it is.
 
     Raises:
-        ValueError: the module or the attribute does not exist, or importing the module is a syntax
-            error or would end the process.
+        ValueError: the module or the attribute does not exist, or the module has a syntax error
+            or would end the process.
     """
     if not isinstance(target, str):
         return target

@@ -1,4 +1,4 @@
-"""Specs by name, by model class, which need not be registered, and by configuration."""
+"""Specs by name, by model class (registered or not), and by configuration."""
 
 from __future__ import annotations
 

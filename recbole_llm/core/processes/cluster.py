@@ -148,7 +148,7 @@ def environment_to_carry() -> dict[str, str]:
 
 
 def own_gpus() -> list[str]:
-    """The numbers of the GPUs that Ray gave to the task that calls this."""
+    """Within a task: the numbers of the GPUs that Ray gave to it."""
     import ray
 
     return [str(number) for number in ray.get_gpu_ids()]

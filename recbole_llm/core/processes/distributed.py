@@ -151,7 +151,7 @@ def main_first() -> Iterator[None]:
         raise
     except Exception as error:
         if is_main():
-            with suppress(RuntimeError):  # another process is gone; this error came before that
+            with suppress(RuntimeError):  # another process is gone; this error is the first
                 broadcast(one_line(str(error) or type(error).__name__, 2000))
         raise
     if is_main():
@@ -207,7 +207,7 @@ def part_of_batch(batch: Batch) -> Batch:
 
 
 def own_range(count: int) -> range:
-    """This process's section of ``range(count)``, which all sections in order of rank make up."""
+    """This process's contiguous part of ``range(count)``; the parts are in order of rank."""
     return range(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
