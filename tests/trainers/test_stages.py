@@ -68,5 +68,5 @@ def test_a_stage_does_not_start_from_items_in_another_order(first: str) -> None:
     header, *rows = file.read_text().splitlines()
     file.write_text("\n".join([header, *reversed(rows)]) + "\n")
     keys: dict[str, Any] = {**FINETUNE, "pre_model_path": first}
-    with pytest.raises(ValueError, match=f"^pre_model_path: '{first}': the data set's users or"):
+    with pytest.raises(ValueError, match=f"^pre_model_path: '{first}': the data set has other"):
         run_recbole_llm("S3Rec", "tiny", config_dict=keys)

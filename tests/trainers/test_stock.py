@@ -220,8 +220,8 @@ def test_epochs_of_a_pretraining_stage(keys: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize(
     ("model", "keys", "message"),
     [
-        ("S3Rec", {}, "pre_model_path: train_stage=finetune starts from a checkpoint of the stage "
-         "before; name it with --pre_model_path=…"),
+        ("S3Rec", {}, "pre_model_path: train_stage=finetune starts from a checkpoint of the "
+         "previous stage; name it with --pre_model_path=…"),
         ("RaCT", {"pre_model_path": "x.pth"}, "pre_model_path 'x.pth' does not exist"),
     ],
 )  # fmt: skip

@@ -105,7 +105,7 @@ def test_a_start_of_items_in_another_order_is_refused_as_such() -> None:
     file = Path("dataset/tiny/tiny.inter")
     header, *rows = file.read_text().splitlines()
     file.write_text("\n".join([header, *reversed(rows)]) + "\n")
-    with pytest.raises(ValueError, match="pad_pretrained: '.*': the data set's .* another order"):
+    with pytest.raises(ValueError, match="pad_pretrained: '.*': the data set .* another order"):
         run(pad_pretrained=pretrained)
 
 
