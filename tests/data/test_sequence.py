@@ -158,7 +158,7 @@ def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
         create_dataset(
             Config("SASRec", "bench", config_dict={**names, "MAX_ITEM_LIST_LENGTH": 2}, argv=argv)
         )
-    with pytest.raises(ValueError, match="protocol: benchmark_filename names files that are split"):
+    with pytest.raises(ValueError, match="protocol: benchmark_filename names files that are al"):
         Config("SASRec", "bench", config_dict=names, argv=[*argv, "--protocol=leave-one-out"])
 
 

@@ -222,7 +222,7 @@ def test_a_trainer_refuses_data_that_is_numbered_otherwise(call: str) -> None:
     config = Config("BPR", "tiny", config_dict=QUIET)
     _, train, valid, test = load_data(config)
     trainer = build_trainer(config, build_model(config, train.dataset))
-    with pytest.raises(ValueError, match="in another order, than those of the checkpoint"):
+    with pytest.raises(ValueError, match="than the checkpoint, or has them in another order"):
         if call == "evaluate":
             trainer.evaluate(test, model_file=checkpoint)
         else:
