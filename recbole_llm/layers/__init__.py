@@ -1,1 +1,1 @@
-"""Layers that two or more methods share. Of this package they import `core` alone."""
+"""Layers that two or more methods share. They import nothing of this package but `core`."""

@@ -15,9 +15,9 @@ from recbole_llm.layers.packing import Layout, rounded
 
 
 def attention_mask(layout: Layout, causal: bool) -> Tensor:
-    """Which keys each query may see: bool [L, L] for all rows, or [B, 1, L, L].
+    """Return which keys each query may see: bool [L, L] for all rows, or [B, 1, L, L].
 
-    In right-padded rows padding comes after every real query, so that the causal triangle hides
+    In right-padded rows, padding comes after every real query, so the causal triangle alone hides
     it. Every slot sees itself, so that no query is left without a key.
     """
     length, device = layout.length, layout.mask.device
@@ -30,14 +30,14 @@ def attention_mask(layout: Layout, causal: bool) -> Tensor:
 
 
 class LastSlots(NamedTuple):
-    """The one query of each row."""
+    """The last real slot of each row, which is the only query of the row."""
 
-    token: Tensor  # int [B'], its token; B' is B, rounded up for the matrix library
-    allowed: Tensor  # bool [B, 1, 1, L], the keys that it may see
+    token: Tensor  # int [B'], the query's token; B' is B, rounded up for the matrix library
+    allowed: Tensor  # bool [B, 1, 1, L], the keys that the query may see
 
     @classmethod
     def of(cls, layout: Layout, slots: Tensor, mask: Tensor) -> LastSlots:
-        """The queries at slots int [B]; the mask is that of `attention_mask`."""
+        """Return the queries at slots int [B]; `mask` comes from `attention_mask`."""
         rows = torch.arange(layout.rows, device=slots.device)
         token = layout.token[rows * layout.length + slots]
         spares = rounded(layout.rows) - layout.rows
@@ -46,13 +46,13 @@ class LastSlots(NamedTuple):
 
 
 class AttentionPlan(NamedTuple):
-    """Which keys the queries of a packed batch see; both lie in the same rows and slots."""
+    """The keys that the queries of a packed batch see; both layouts are of one [B, L] batch."""
 
     queries: Layout  # of S' queries
     keys: Layout  # of T' keys and values
     mask: Tensor  # from `attention_mask`
     n_heads: int  # h; the length of a head's vectors is d = H / h
-    dropout: float  # on the probabilities
+    dropout: float  # on the attention probabilities
 
 
 class SelfAttention(nn.Module):
@@ -60,7 +60,7 @@ class SelfAttention(nn.Module):
 
     Args:
         hidden_size: H.
-        n_heads: heads; they divide H.
+        n_heads: number of heads, which divides H.
         dropout: on the attention probabilities.
         bias: whether the four projections have biases.
     """
@@ -84,14 +84,14 @@ class SelfAttention(nn.Module):
         mask: Tensor,
         wanted: Layout | None = None,
     ) -> Tensor:
-        """queries [S', H], tokens of `wanted` (default: of `layout`), states [T', H] -> [S', H];
-        mask from `attention_mask`."""
+        """Attend from queries [S', H], packed by `wanted` (default: `layout`), to states [T', H] ->
+        [S', H]; `mask` comes from `attention_mask`."""
         q, kv = apply_linear(queries, self.query), apply_linear(states, self.key, self.value)
         plan = AttentionPlan(wanted or layout, layout, mask, self.n_heads, self._dropout())
         return apply_linear(attend(q, kv, plan), self.out)
 
     def last(self, queries: Tensor, states: Tensor, layout: Layout, slots: LastSlots) -> Tensor:
-        """One query a row: queries [B', H], states [T', H] -> [B', H]."""
+        """Attend with one query per row: queries [B', H], states [T', H] -> [B', H]."""
         rows, length = layout.mask.shape
         q = apply_linear(queries, self.query).view(queries.shape[0], self.n_heads, 1, -1)
         kv = layout.unpack(apply_linear(states, self.key, self.value))  # [B, L, 2 H]
@@ -113,18 +113,18 @@ def attend(q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
 
 
 def attend_padded(q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:
-    """The same by torch's fused kernel, between the padded rows."""
+    """Return the same as `attend`, by torch's fused kernel on padded rows."""
     shape = (*plan.keys.mask.shape, -1, plan.n_heads, q.shape[1] // plan.n_heads)
     (q,) = plan.queries.unpack(q).view(shape).permute(2, 0, 3, 1, 4)
     k, v = plan.keys.unpack(kv).view(shape).permute(2, 0, 3, 1, 4)
-    causal = plan.mask.dim() == 2  # so named, torch's fused kernels skip half the work
+    causal = plan.mask.dim() == 2  # with is_causal torch's fused kernels skip half the work
     mask = None if causal else plan.mask
     mixed = F.scaled_dot_product_attention(q, k, v, mask, plan.dropout, is_causal=causal)
     return plan.queries.pack(mixed.transpose(1, 2).flatten(2))
 
 
 class Heads:
-    """Moves vectors between the tokens and [B, h, L, d], each move one gather."""
+    """Moves vectors between tokens and heads [B, h, L, d]; each move is one gather."""
 
     def __init__(self, layout: Layout, heads: int) -> None:
         self.layout = layout
@@ -132,7 +132,7 @@ class Heads:
         self.head = torch.arange(heads, device=layout.slot.device)
 
     def split(self, tokens: Tensor, parts: int) -> Tensor:
-        """[T', parts H] -> [parts, B, h, L, d]; padding gets the spare token's."""
+        """[T', parts H] -> [parts, B, h, L, d]; padding gets the spare token's vector."""
         rows, heads, length = self.shape
         part = torch.arange(parts, device=tokens.device).view(-1, 1, 1, 1)
         token = self.layout.token.view(1, rows, 1, length)
@@ -155,7 +155,7 @@ class Heads:
 
 
 class _Attention(torch.autograd.Function):
-    """Attention over packed tokens: less memory traffic than the composed operators."""
+    """Attention over packed tokens, with less memory traffic than the composed operators."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, kv: Tensor, plan: AttentionPlan) -> Tensor:

@@ -1,4 +1,4 @@
-"""A transformers decoder, or some of its blocks, over vectors in place of words."""
+"""A decoder of transformers, or some of its blocks, that reads vectors instead of words."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 from recbole_llm.core.errors import one_line, optional_imports
 from recbole_llm.layers.exporting import is_exporting
 
-_POSITIONS = 8192  # of a pass without gradients
-_BLOCKS = ("layers", "h")  # Llama-style and GPT-2-style decoders call them so
+_POSITIONS = 8192  # at most in a pass without gradients
+_BLOCKS = ("layers", "h")  # their names in Llama-style and GPT-2-style decoders
 
 
 class CausalDecoder(nn.Module):
     """Blocks of a causal decoder, with its last norm and without its word embeddings.
 
     Args:
-        model: a base model of transformers, such as ``LlamaModel``; it is taken over.
+        model: a base model of transformers, such as ``LlamaModel``; it is changed in place.
         first: the first block that is kept.
-        count: how many are kept; None: all from `first` on.
-        tuning: what trains: all weights (full), low-rank adapters (lora; Hu et al., ICLR 2022),
-            or nothing (frozen).
+        count: number of blocks that are kept; None: all from `first` on.
+        tuning: what is trained: all weights (full), low-rank adapters (lora; Hu et al., ICLR
+            2022), or nothing (frozen).
         rank: of the adapters.
-        checkpointing: whether activations are computed again for the gradients, not kept.
+        checkpointing: whether activations are recomputed for the gradients instead of kept.
 
     Raises:
-        ValueError: the model is no causal decoder whose blocks can be told apart.
+        ValueError: the model is not causal, or its blocks cannot be selected.
     """
 
     def __init__(
@@ -46,29 +46,29 @@ class CausalDecoder(nn.Module):
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.requires_grad_(tuning == "full")
-        model.get_input_embeddings().requires_grad_(False)  # stands in for that of the words
-        table = getattr(model, "wpe", None)  # GPT-2-style; other positions have no end
+        model.get_input_embeddings().requires_grad_(False)  # a placeholder for the words'
+        table = getattr(model, "wpe", None)  # GPT-2-style; other kinds have no limit
         self.longest = table.num_embeddings if isinstance(table, nn.Embedding) else None
         self.model = model
-        self.scale = 1.0  # what the vectors are divided by
+        self.scale = 1.0  # vectors are divided by it
         if tuning == "lora":
             _add_adapters(model, rank)
 
     def take_states(self) -> None:
-        """Read vectors as states of the blocks below, which have been through what the model does
-        to word embeddings. Learned positions are added all the same.
+        """Read vectors as hidden states: skip what the model does to word embeddings before its
+        first block. Learned positions are still added.
 
         Raises:
-            ValueError: it does something else to them than to multiply them, or Bloom's norm.
+            ValueError: that is neither a factor nor Bloom's norm.
         """
         if hasattr(self.model, "word_embeddings_layernorm"):  # Bloom
             self.model.word_embeddings_layernorm = nn.Identity()
         vector, read = _first_inputs(self.model)
-        scale = float((vector * read).sum() / vector.square().sum())  # Granite's and Gemma's
+        scale = float((vector * read).sum() / vector.square().sum())  # not 1 for Granite and Gemma
         if not read.allclose(scale * vector, atol=1e-4 * max(scale, 1.0)):
             raise ValueError(
-                f"the decoder {type(self.model).__name__} cannot read states: it changes what it "
-                f"is given before its first block"
+                f"the decoder {type(self.model).__name__} cannot read states: it changes its "
+                f"inputs before its first block"
             )
         self.scale = scale if abs(scale - 1) > 1e-5 else 1.0
 
@@ -81,14 +81,14 @@ class CausalDecoder(nn.Module):
         """States after every position: [B, L, H] -> [B, L, H].
 
         Args:
-            vectors: sequences padded on the right: behind a causal mask no real position sees the
-                padding.
-            lengths: of the sequences, int [B], 0…L. With them rows of like length are read
-                together, since a decoder computes all padding, and states of padding are zeros.
+            vectors: sequences padded on the right, so that the causal mask hides padding from real
+                positions.
+            lengths: of the sequences, int [B], 0…L. If given, rows of similar length are read
+                together, since a decoder also computes padding, and states of padding are zeros.
         """
         if self.scale != 1:
             vectors = vectors / self.scale
-        if is_exporting():  # of rows without padding, of any number and length
+        if is_exporting():  # rows have no padding, and any number and length
             return self.model(inputs_embeds=vectors, use_cache=False).last_hidden_state
         if lengths is None:
             return self._read(vectors)
@@ -105,8 +105,8 @@ class CausalDecoder(nn.Module):
         rows = len(vectors)
         if self.longest is not None and vectors.shape[1] > self.longest:
             raise ValueError(
-                f"the decoder has {self.longest} positions, and a history takes "
-                f"{vectors.shape[1]}: lower MAX_ITEM_LIST_LENGTH (of BAHE's baseline: "
+                f"the decoder has {self.longest} positions, but a history takes "
+                f"{vectors.shape[1]}: lower MAX_ITEM_LIST_LENGTH (for BAHE's baseline: "
                 f"coupled_max_tokens), or choose another decoder_model"
             )
         if not torch.is_grad_enabled():  # nothing is kept, so memory can be bounded
@@ -121,11 +121,11 @@ class CausalDecoder(nn.Module):
 def small_decoder(
     width: int, depth: int, heads: int, inner: int, positions: int, dropout: float = 0.0
 ) -> nn.Module:
-    """A GPT-2-style decoder with random weights, for sequences of at most `positions` vectors.
+    """Return a GPT-2-style decoder of random weights, for sequences of at most `positions` vectors.
 
     Args:
         width, depth, heads, inner: H, blocks, attention heads, width of the feed-forward net.
-        positions: each of them has an embedding.
+        positions: number of position embeddings.
         dropout: on attention probabilities and on what attention and feed-forward net add.
     """
     from transformers import GPT2Config, GPT2Model
@@ -139,7 +139,7 @@ def small_decoder(
             n_layer=depth,
             n_head=heads,
             n_inner=inner,
-            n_positions=max(positions, 2),  # causality is tried with two
+            n_positions=max(positions, 2),  # the causality check needs two
             embd_pdrop=0.0,  # the vectors have a dropout of their own
             attn_pdrop=dropout,
             resid_pdrop=dropout,
@@ -148,7 +148,7 @@ def small_decoder(
 
 
 def depth_of(model: Any) -> int:
-    """Number of a decoder's blocks; ValueError where they cannot be told apart."""
+    """Return the number of a decoder's blocks; ValueError if it has no known list of them."""
     return len(getattr(model, _block_list(model)))
 
 
@@ -165,7 +165,7 @@ def _keep_blocks(model: Any, first: int, count: int | None) -> None:
     end = len(blocks) if count is None else first + count
     if not 0 <= first < end <= len(blocks):
         raise _unsplittable(
-            model, f"it has {len(blocks)} blocks, of which {first + 1} to {end} are asked for"
+            model, f"it has {len(blocks)} blocks, but blocks {first + 1} to {end} are wanted"
         )
     if end - first < len(blocks):
         setattr(model, name, blocks[first:end])
@@ -183,19 +183,19 @@ def _trim_config(model: Any, first: int, end: int) -> None:
     try:
         model.config.layer_types = kinds[first:end]
     except AttributeError as error:
-        raise _unsplittable(model, "the kinds of its blocks cannot be chosen") from error
+        raise _unsplittable(model, "its layer_types cannot be changed") from error
 
 
 def _check_causal(model: Any) -> None:
-    """Refuse a decoder whose states depend on later inputs: tried, not read off a name."""
+    """Raise ValueError if states depend on later inputs, as a forward pass shows."""
     _, states = _states_of_two_pairs(model)
     if not states[0, 0].allclose(states[1, 0], atol=1e-4):
         raise _unsplittable(model, "it is not causal: a state sees what comes after it")
 
 
 def _first_inputs(model: Any) -> tuple[Tensor, Tensor]:
-    """How far two vectors are apart, and what the first block gets of them, [2, H] each; positions
-    that are added cancel out."""
+    """Return the difference of two sequences, and that of the first block's inputs for them,
+    [2, H] each; added positions cancel out."""
     seen: list[Tensor] = []
     hook = getattr(model, _block_list(model))[0].register_forward_pre_hook(
         lambda _, args, named: seen.append(args[0] if args else named["hidden_states"]),
@@ -208,7 +208,7 @@ def _first_inputs(model: Any) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _states_of_two_pairs(model: Any) -> tuple[Tensor, Tensor]:
-    """Two pairs of vectors, [2, 2, H], whose second ones differ in sign, and a decoder's states."""
+    """Return two sequences [2, 2, H], whose second vectors differ in sign, and their states."""
     training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(0)
@@ -226,12 +226,12 @@ def _states_of_two_pairs(model: Any) -> tuple[Tensor, Tensor]:
 def _unsplittable(model: Any, reason: str) -> ValueError:
     return ValueError(
         f"the decoder {type(model).__name__} cannot be split: {reason}; Llama-style and "
-        f"GPT-2-style ones can"
+        f"GPT-2-style decoders can"
     )
 
 
 def adapter_settings(rank: int) -> Any:
-    """Low-rank adapters at all linear layers, as peft has them.
+    """Return peft's settings of low-rank adapters at all linear layers.
 
     Raises:
         ValueError: peft is not installed.

@@ -10,11 +10,11 @@ _LEVELS = 1 << 16  # a mask element is drawn from 16 random bits
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout`, whose masks take a tenth of the time on a CPU.
+    """`torch.nn.Dropout` with masks that take a tenth of the time on a CPU.
 
-    torch draws a 53-bit uniform number for each element there; here four elements share one
-    64-bit number of the same generator. The rate is rounded to 1 / 65,536, and what is kept is
-    scaled by the rounded rate, so that the expectation stays exact.
+    On a CPU, torch draws a 53-bit uniform number for each element; here four elements share one
+    64-bit number of the same generator. The rate is rounded to a multiple of 1 / 65,536. Kept
+    elements are scaled by the rounded rate, so that the expectation stays exact.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class Dropout(nn.Dropout):
 
 
 def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """0 with probability p, else 1 / (1 - p), independently for each element; on the CPU."""
+    """Return a CPU mask: 0 with probability p, else 1 / (1 - p), independently per element."""
     count = shape.numel()
     dropped = min(round(p * _LEVELS), _LEVELS - 1)
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

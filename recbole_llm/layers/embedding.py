@@ -14,7 +14,7 @@ class FrozenEmbedding(nn.Module):
     """Look-up in a constant table, such as the LLM's vectors of the items.
 
     The table is a non-persistent buffer: no optimizer, no initialization and no checkpoint
-    touches it. A checkpoint keeps `fingerprint` instead, which loading compares.
+    touches it. A checkpoint keeps `fingerprint` instead, which is compared on loading.
 
     Args:
         matrix: float [n, D]; row 0 is the padding item.
@@ -35,7 +35,7 @@ class FrozenEmbedding(nn.Module):
         self.register_buffer("weight", weight.detach(), persistent=False)
 
     def append(self, rows: Tensor) -> None:
-        """Add rows [m, D] behind those that are there."""
+        """Add rows [m, D] at the end of the table."""
         self.weight = torch.cat([self.weight, rows.to(self.weight)])
 
     @property
@@ -53,16 +53,16 @@ class FrozenEmbedding(nn.Module):
 
 
 def map_distinct(vectors: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
-    """vectors(ids), int [*] -> [*, H], with each distinct id's vector computed once."""
-    if is_exporting():  # the number of distinct ids is no shape of a graph
+    """Return vectors(ids), int [*] -> [*, H], with each distinct id's vector computed once."""
+    if is_exporting():  # a graph cannot hold the varying number of distinct ids
         return vectors(ids)
     distinct, which = torch.unique(ids, return_inverse=True)
     return nn.functional.embedding(which, vectors(distinct))
 
 
 def map_distinct_rows(states: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """states(rows), int [B, L] -> [B, H], with each distinct row's state computed once."""
+    """Return states(rows), int [B, L] -> [B, H], with each distinct row's state computed once."""
     new = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    torch.any(rows[1:] != rows[:-1], dim=1, out=new[1:])  # most copies follow each other
+    torch.any(rows[1:] != rows[:-1], dim=1, out=new[1:])  # most equal rows are adjacent
     distinct, which = torch.unique(rows[new], dim=0, return_inverse=True)
     return states(distinct)[which[new.cumsum(0) - 1]]

@@ -1,4 +1,4 @@
-"""Detect that a model is being written as ONNX."""
+"""Detection of a running ONNX export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import torch
 
 
 def is_exporting() -> bool:
-    """Within either of torch's exporters: torch.export's, or the older one, which recurrent layers
-    need. What they write serves histories without padding, of any number and length."""
+    """Return whether one of torch's exporters runs: torch.export, or the older one, which recurrent
+    layers need. The exported model reads any number of histories of any length, without padding."""
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()

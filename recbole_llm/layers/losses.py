@@ -1,7 +1,7 @@
 """Losses over catalogues of any size.
 
-T counts the supervised positions, D the state size, n the rows of the item table. Row 0 of a
-table is the padding item.
+T is the number of supervised positions, D the state size, and n the number of rows of the item
+table. Row 0 of a table is the padding item.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from recbole_llm.layers.matmul import TILE, add_outer_, product, rounded_factors
 
-LOGIT_BUDGET = 2_000_000  # logits held at once: 8 MB in float32, which a level-3 cache holds
+LOGIT_BUDGET = 2_000_000  # logits held at once: 8 MB in float32, which fits a level-3 cache
 LOG2_E = 1.4426950408889634
 SAFE_EXPONENT = 100.0  # 2**100 times a million items still fits float32
 
@@ -26,21 +26,21 @@ def bce(pos: Tensor, neg: Tensor) -> Tensor:
 
 
 def bpr(pos: Tensor, neg: Tensor) -> Tensor:
-    """Bayesian personalised ranking (Rendle et al. 2009): mean -log sigmoid(pos - neg), of logits
+    """Bayesian personalized ranking (Rendle et al. 2009): mean -log sigmoid(pos - neg), of logits
     [T] and [T, k]."""
     return F.softplus(neg - pos.unsqueeze(1)).mean()
 
 
 def sampled_softmax(pos: Tensor, neg: Tensor) -> Tensor:
-    """Cross entropy of the target among itself and its uniformly drawn negatives, by their logits
-    [T] and [T, k]."""
+    """Cross entropy of the target against its uniformly drawn negatives, from logits [T] and
+    [T, k]."""
     logits = torch.cat([pos.unsqueeze(1), neg], dim=1)  # [T, 1 + k]
     return (torch.logsumexp(logits, dim=1) - pos).mean()
 
 
 def unit_rows(*matrices: Tensor) -> list[Tensor]:
-    """Rows of length 1, [*, H] each, in float32 or better: a temperature magnifies the rounding of
-    cosines. To be called, and used, with autocast off."""
+    """Scale rows to length 1, [*, H] each, in float32 or wider, since a temperature magnifies the
+    rounding errors of cosines. Call it, and use the result, with autocast off."""
     wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in matrices)
     return [F.normalize(x, dim=-1) for x in wide]
 
@@ -55,7 +55,7 @@ def info_nce(
     Args:
         one, other: the views, [B, H] each.
         temperature: above 0.
-        owners: int [B]; other rows of the same owner are no negatives.
+        owners: int [B]; other rows of the same owner are not negatives.
     """
     with torch.autocast(one.device.type, enabled=False):
         one, other = unit_rows(one, other)
@@ -87,7 +87,7 @@ def cross_entropy(
     first = 0 if padding_item else 1
     device = states.device.type
     mixed = torch.is_autocast_enabled(device)
-    # Powers up to 2 ** SAFE_EXPONENT leave the range of half precision: results are never halved.
+    # Powers up to 2 ** SAFE_EXPONENT exceed half precision: results stay float32 or wider.
     dtype = torch.promote_types(table.dtype, torch.float32)
     with torch.autocast(device, enabled=False), rounded_factors(mixed):
         states, table = states.to(dtype), table.to(dtype)
@@ -99,7 +99,7 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, table: Tensor, targets: Tensor, first: int) -> Tensor:
         needs = ctx.needs_input_grad[:2]
         by_states = torch.zeros_like(states) if needs[0] else None
-        # Column by column, as products with a narrow factor come out; see `matmul`.
+        # Column-major, like the results of products with a narrow factor; see `matmul`.
         by_table = table.new_zeros(table.shape[::-1]).t() if needs[1] else None
         scale = 1.0 / max(1, states.shape[0])
         by_items = None if by_table is None else by_table[first:]
@@ -131,10 +131,10 @@ def _partition(
     by_states: Tensor | None,
     by_items: Tensor | None,
 ) -> Tensor:
-    """Sum over the rows of log sum_i exp <state, item i>; adds `scale` times its gradients.
+    """Return the sum over rows of log sum_i exp <state, item i>; add `scale` times its gradients.
 
-    A tile of logits is held at a time: all items of some rows; or, where the budget would give
-    few rows, some items of many rows, computed once for the sums and again for the gradients.
+    One tile of logits is held at a time: all items for some rows or, if the budget allows only few
+    rows, some items for many rows, computed once for the sums and again for the gradients.
     exp(x) is computed as 2**(x log2 e), which torch vectorizes several times better.
     """
     rows, tiles = _tiling(items.shape[0])
@@ -159,7 +159,7 @@ def _partition(
 def _sums(
     scaled: Tensor, items: Tensor, tiles: list[slice], safe: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Row sums of 2 ** (logit - shift) [R], the shift [R], and the last tile's powers.
+    """Return row sums of 2 ** (logit - shift) [R], the shift [R], and the last tile's powers.
 
     The shift is the row's largest logit, or 0 where that cannot overflow.
     """
@@ -177,16 +177,16 @@ def _sums(
 
 
 def _safe(scaled: Tensor, items: Tensor) -> bool:
-    """Whether no power leaves float32's range: by Cauchy and Schwarz, at 1 % of the cost."""
+    """Return whether all powers fit float32, by the Cauchy-Schwarz bound, at 1 % of the cost."""
     if not scaled.shape[0]:
         return True
     return bool(scaled.norm(dim=1).amax() * items.norm(dim=1).amax() <= SAFE_EXPONENT)
 
 
 def _tiling(n: int) -> tuple[int, list[slice]]:
-    """Rows of a tile, and the tiles' columns.
+    """Return the number of rows of a tile, and the tiles' column ranges.
 
-    With fewer rows than two TILEs, adding to the table's gradient would take longer than
+    With fewer than 2 * TILE rows, adding to the table's gradient would take longer than
     computing the logits a second time.
     """
     rows = LOGIT_BUDGET // n // TILE * TILE
@@ -198,6 +198,6 @@ def _tiling(n: int) -> tuple[int, list[slice]]:
 
 
 def _row_parts(count: int, rows: int) -> list[slice]:
-    """Parts of `rows` rows; the rest in two, the first a multiple of TILE (see `matmul`)."""
+    """Parts of `rows` rows; the rest is split in two, the first a multiple of TILE (`matmul`)."""
     ends = sorted({*range(rows, count + 1, rows), count // TILE * TILE, count} - {0})
     return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]

@@ -1,10 +1,10 @@
 """Matrix products through the faster of torch's two CPU libraries.
 
 torch sends float32 products to MKL, which leaves AVX-512 unused on processors that are not
-Intel's. oneDNN, which torch ships too, uses it: twice the speed on AMD's Zen 4 and 5, to the same
-precision. Everywhere else (other processors, dtypes, devices, autocast) these functions are
-torch's own. oneDNN compiles a kernel for every new shape, so numbers of rows that vary from batch
-to batch should be rounded up to a multiple of `TILE`.
+Intel's. oneDNN, which torch also ships, uses it and is twice as fast on AMD's Zen 4 and 5, at the
+same precision. Everywhere else (other processors, dtypes, devices, autocast) these functions call
+torch's own. oneDNN compiles a kernel for every new shape, so row counts that vary from batch to
+batch should be rounded up to a multiple of `TILE`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def onednn_pays() -> bool:
 @cache
 def onednn_works() -> bool:
     """Whether this torch has the oneDNN product that `_onednn` calls, with right results."""
-    try:  # an operator that torch.compile uses: present since torch 2.0, but not promised
-        generator = torch.Generator().manual_seed(0)  # the global stream is the training's
+    try:  # an operator that torch.compile uses: present since torch 2.0, but not a public API
+        generator = torch.Generator().manual_seed(0)  # not the global one, which training uses
         x, w = (torch.randn(rows, 16, generator=generator) for rows in (TILE, 8))
         return torch.allclose(_onednn(x, w, None), x @ w.t(), rtol=1e-4, atol=1e-4)
     except (AttributeError, RuntimeError):
@@ -72,8 +72,8 @@ def _use_onednn(x: Tensor) -> bool:
 
 @contextmanager
 def rounded_factors(enabled: bool) -> Iterator[None]:
-    """Within it, factors of float32 products on the CPU may be rounded to bfloat16, where the
-    processor multiplies those faster, as with AMX; sums and results stay float32."""
+    """Within the block, allow factors of float32 products on the CPU to be rounded to bfloat16, if
+    the processor multiplies bfloat16 faster, as with AMX; sums and results stay float32."""
     backend = getattr(torch.backends.mkldnn, "matmul", None)  # since torch 2.9
     if not enabled or backend is None:
         yield
@@ -86,7 +86,7 @@ def rounded_factors(enabled: bool) -> Iterator[None]:
 
 
 def product(x: Tensor, w: Tensor) -> Tensor:
-    """x [m, k] @ w [n, k].T -> [m, n], without gradient; best when `x` is contiguous."""
+    """x [m, k] @ w [n, k].T -> [m, n], without gradient; fastest when `x` is contiguous."""
     return _onednn(x, w, None) if _use_onednn(x) else x @ w.t()
 
 
@@ -100,14 +100,14 @@ def scores(states: Tensor, items: Tensor) -> Tensor:
 
 
 def add_outer_(total: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """total [n, k] += x [m, n].T @ y [m, k], without gradient; `y` the narrower of the two."""
+    """total [n, k] += x [m, n].T @ y [m, k], without gradient; `y` is the narrower factor."""
     if not _use_onednn(x):
         return total.addmm_(x.t(), y)
     return total.add_(_outer(x, y))
 
 
 def _outer(x: Tensor, y: Tensor) -> Tensor:
-    """x [m, n].T @ y [m, k] -> [n, k]; oneDNN wants the left factor contiguous: the narrower."""
+    """x [m, n].T @ y [m, k] -> [n, k]; the narrower factor is the left, contiguous one."""
     if y.shape[1] <= x.shape[1]:
         return _onednn(y.t().contiguous(), x.t(), None).t()
     return _onednn(x.t().contiguous(), y.t(), None)

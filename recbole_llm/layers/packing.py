@@ -1,4 +1,4 @@
-"""Which slots of a padded batch are real, so that no work is spent on padding."""
+"""Packing of a padded batch's real slots, so that no work is spent on padding."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from recbole_llm.layers.matmul import TILE
 
 
 def is_right_padded(mask: Tensor) -> bool:
-    """True when every row of `mask` [B, L] is real slots followed by padding."""
-    if is_exporting():  # to ONNX, which serves histories without padding
+    """Return whether every row of `mask` [B, L] has real slots followed by padding."""
+    if is_exporting():  # an exported model reads no padding
         return True
     return not bool((mask[:, 1:] & ~mask[:, :-1]).any())
 
 
 def left_aligned(mask: Tensor) -> Tensor:
-    """Order [B, L] that puts each row's real slots first, keeping their order."""
+    """Return the order [B, L] that puts each row's real slots first, keeping their order."""
     return torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
 
 
 def last_slots(mask: Tensor) -> Tensor:
-    """Slot of each row's last real item, 0 where there is none: bool [B, L] -> int [B]."""
+    """Return the slot of each row's last real item, 0 if there is none: bool [B, L] -> int [B]."""
     slots = torch.arange(mask.shape[1], device=mask.device)
     return torch.where(mask, slots, 0).amax(1)  # right- or left-padded
 
@@ -39,7 +39,7 @@ def select_last(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def run_left_aligned(run: Callable[[Tensor], Tensor], emb: Tensor, mask: Tensor) -> Tensor:
-    """`run` on [B, L, H] with each row's real slots first, and its outputs back in their places."""
+    """Apply `run` to [B, L, H] with each row's real slots first; put the outputs back in place."""
     if is_right_padded(mask):
         return run(emb)
     order = left_aligned(mask).unsqueeze(2)  # [B, L, 1]
@@ -49,13 +49,13 @@ def run_left_aligned(run: Callable[[Tensor], Tensor], emb: Tensor, mask: Tensor)
 class Layout:
     """The real slots of a batch [B, L], packed into a matrix of T' rows, the tokens.
 
-    T' is the number of real slots, rounded up for the matrix library (see `matmul`). Unless
-    every slot is real and no rounding is needed, the last token is a spare: it and any other
-    beyond the real ones holds finite numbers of no meaning, and gets no gradient.
+    T' is the number of real slots, rounded up for the matrix library (see `matmul`). Tokens after
+    the real ones are spares, with finite but meaningless numbers and no gradient. At least the last
+    token is a spare, unless every slot is real and no rounding is needed.
 
     Attributes:
         mask: bool [B, L], True = real.
-        right_padded: padding only after the real slots, RecBole's layout.
+        right_padded: whether padding comes only after the real slots, as in RecBole.
         count: T, real slots.
         slot: int [T'], each token's slot in the flattened batch, row by row; spares have 0.
     """
@@ -87,8 +87,8 @@ class Layout:
 
     @property
     def position(self) -> Tensor:
-        """Slot number in its row of each token, int [T']."""
-        if is_exporting():  # ONNX has no remainder by a length that varies
+        """Slot number of each token within its row, int [T']."""
+        if is_exporting():  # ONNX has no remainder by a varying length
             return torch.arange(self.length, device=self.slot.device).repeat(self.rows)
         return self.slot % self.length
 
@@ -100,7 +100,7 @@ class Layout:
         return _Pack.apply(flat, self.slot, self.count)  # type: ignore[no-untyped-call]
 
     def among(self, whole: Layout, tokens: Tensor) -> Tensor:
-        """The tokens that lie here too, of a layout with all slots of this one and more:
+        """Select this layout's tokens from those of `whole`, which has all slots of this layout:
         [T', H] -> [S', H]."""
         return _Pack.apply(tokens, whole.token[self.slot], self.count)  # type: ignore[no-untyped-call]
 
@@ -112,7 +112,7 @@ class Layout:
 
 
 def rounded(count: int) -> int:
-    """Rows that a matrix of `count` should have: the next multiple of TILE, from TILE on."""
+    """Return the row count to use for `count` rows: the next multiple of TILE, if above TILE."""
     if is_exporting():
         return count
     return count if count < TILE else -(-count // TILE) * TILE

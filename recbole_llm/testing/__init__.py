@@ -1,6 +1,6 @@
-"""For tests of plugins and of this package: tiny data, a fake encoder, contracts of models.
+"""Tools for tests of plugins and of this package: tiny data, a fake encoder, model contracts.
 
-The module is a plugin, which brings the encoder kind ``hash``:
+The module is also a plugin, which registers the encoder kind ``hash``:
 ``get_plugins().register(recbole_llm.testing, "testing")``.
 """
 

@@ -1,4 +1,4 @@
-"""Battery of contracts of the pointwise models."""
+"""Battery of contracts that every pointwise model has to pass."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LEARNING_EPOCHS = 10
 class CTRModelTests(ModelTests):
     """Contracts of every pointwise model (a ``CTRRecommender``).
 
-    Evaluation is of labels in the data, made of the tiny data set's ratings; learning is tried with
-    sampled negatives, since its ratings are random.
+    Evaluation uses labels made from the tiny data set's ratings. Learning is tested with sampled
+    negatives, since these ratings are random.
     """
 
     def settings(self, **more: Any) -> dict[str, Any]:
@@ -73,12 +73,12 @@ class CTRModelTests(ModelTests):
         with torch.no_grad():
             before, after = model.user_context(rows), model.user_context(changed)
         assert all(map(torch.equal, before, after)), (
-            "the user's state moves with the target: the model leaks"
+            "the user's state depends on the target: the model leaks"
         )
         assert not model.predict(rows).equal(model.predict(changed))
 
     def test_no_state_sees_a_later_item(self) -> None:
-        if "sequence" in self.levels():  # else there are no states at every position
+        if "sequence" in self.levels():  # otherwise there is no state per position
             self._check_that_states_see_no_later_item()
 
     def test_padding_does_not_count(self) -> None:
@@ -90,7 +90,7 @@ class CTRModelTests(ModelTests):
         }
         with torch.no_grad():
             full, cut = model.predict(rows), model.predict(type(rows)(short))
-        assert full.allclose(cut, atol=1e-5), "a prediction moves with the width of the batch"
+        assert full.allclose(cut, atol=1e-5), "a prediction depends on the width of the batch"
 
     def test_prefix_and_sequence_rows_have_the_same_loss(self) -> None:
         losses: list[Tensor] = []
@@ -112,7 +112,7 @@ class CTRModelTests(ModelTests):
 def _with_other_targets(
     model: CTRRecommender, rows: Interaction, of_users: set[str]
 ) -> Interaction:
-    """The rows with every column of the target, the label too, taken from another row's."""
+    """Return the rows with all columns of the target, and the label, taken from another row."""
     kept = {*of_users, model.ITEM_SEQ_LEN}
     columns = {
         name: column if name in kept or name.endswith("_list") else column.roll(1, 0)

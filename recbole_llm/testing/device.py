@@ -1,9 +1,9 @@
-"""An emulated second device: a device mismatch fails on a machine that has a CPU alone.
+"""An emulated second device, which shows device mismatches on a machine without a GPU.
 
-Its tensors hold CPU tensors and compute with them, but say that they are elsewhere, and refuse
-what CUDA tensors refuse: to be mixed with CPU tensors, and to become NumPy arrays. The device is
-called ``lazy``, a name that torch knows and that needs no driver. What only a GPU can show, such
-as fused kernels, mixed precision and memory, is not emulated.
+Its tensors hold CPU tensors and compute with them, but report another device. Like CUDA tensors,
+they cannot be mixed with CPU tensors and do not become NumPy arrays. The device is called ``lazy``,
+a name that torch knows and that needs no driver. Properties of a real GPU, such as fused kernels,
+mixed precision and memory, are not emulated.
 
 >>> with second_device():  # doctest: +SKIP
 ...     model.to(DEVICE).calculate_loss(batch.to(DEVICE)).backward()
@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 DEVICE = torch.device("lazy", 0)
-# CUDA takes an index from the CPU; copies go between devices.
+# As with CUDA, an index may be on the CPU, and copies may cross devices.
 _INDEXED = ("aten::index", "aten::index_put_", "aten::_index_put_impl_", "aten::index_put")
 _COPIES = ("aten::_to_copy", "aten::copy_")
 
@@ -34,7 +34,7 @@ def _run(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
 ) -> Any:
-    """One operator on the CPU, its results on the device of its arguments or the one asked for."""
+    """Run an operator on the CPU; put its results on the requested or its arguments' device."""
     kwargs = kwargs or {}
     name = func._schema.name
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
@@ -45,7 +45,7 @@ def _run(
     asked = kwargs.get("device")
     plain = {**kwargs, "device": torch.device("cpu")} if asked is not None else kwargs
     values = tree_map(lambda t: t.inner if isinstance(t, Elsewhere) else t, (args, dict(plain)))
-    if func is torch.ops.aten.view.default:  # a device's own kernels would make the strides fit
+    if func is torch.ops.aten.view.default:  # a real device's strides would allow it
         func = torch.ops.aten.reshape.default
     result = func(*values[0], **values[1])
     stays = not on_device if asked is None else torch.device(asked).type != DEVICE.type
@@ -53,7 +53,7 @@ def _run(
         return result
     arguments = {
         id(t.inner): t for t in on_device
-    }  # what is changed in place stays the same tensor
+    }  # a tensor that is changed in place stays the same object
 
     def placed(value: object) -> Any:
         if not isinstance(value, Tensor):
@@ -91,13 +91,13 @@ class Elsewhere(Tensor):
 
 
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sends to the emulated device what is made on it."""
+    """Applies `_run` to operators that create tensors on the emulated device."""
 
     __torch_dispatch__ = _run
 
 
 class _Literals(TorchFunctionMode):
-    """``torch.tensor(numbers, device=…)``, which never reaches the dispatcher."""
+    """Handles ``torch.tensor(numbers, device=…)``, which never reaches the dispatcher."""
 
     def __torch_function__(
         self,
@@ -114,7 +114,7 @@ class _Literals(TorchFunctionMode):
 
 @contextlib.contextmanager
 def second_device() -> Iterator[torch.device]:
-    """Within it, `DEVICE` is there; automatic mixed precision, which it has not, is off."""
+    """Make `DEVICE` available in the block, without mixed precision, which it lacks."""
     autocast, enabled = torch.autocast, torch.is_autocast_enabled
 
     def off(device_type: str | None = None) -> bool:

@@ -18,10 +18,10 @@ class HashEncoder:
     def __init__(self, dimension: int = 16) -> None:
         self.dimension = dimension
         self.fingerprint = f"hash-{dimension}"
-        self.layer = 0  # stands in for a decoder, too, whose hidden states models read
+        self.layer = 0  # so that it also stands in for a decoder with hidden states
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Float32 unit vectors, one a text."""
+        """Return float32 unit vectors, one per text."""
         rows = [self._vector(text) for text in texts]
         return np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
 

@@ -27,8 +27,8 @@ class ModelTests:
 
     model: str
     config: dict[str, Any] = {}
-    frozen = True  # whether it holds frozen vectors
-    emulated = True  # whether the emulated second device can run it: torch's own GRU it cannot
+    frozen = True  # whether the model holds frozen vectors
+    emulated = True  # whether the emulated second device can run the model; not torch's GRU
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """The configuration of the battery's runs."""
@@ -37,7 +37,7 @@ class ModelTests:
         return {**quiet, **small, **self.config, **more}
 
     def make(self, **more: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
-        """A tiny data set's configuration, an untrained model in eval mode, the three loaders."""
+        """Return a tiny data set's configuration, an untrained model in eval mode and loaders."""
         self._prepare()
         config = Config(self.model, "tiny", config_dict=self.settings(**more))
         _, *loaders = load_data(config)
@@ -61,7 +61,7 @@ class ModelTests:
         frozen = {
             n: m.weight.clone() for n, m in model.named_modules() if hasattr(m, "fingerprint")
         }
-        assert bool(frozen) == self.frozen, "a FrozenEmbedding, or frozen = False in the tests"
+        assert bool(frozen) == self.frozen, "`frozen` must say whether there is a FrozenEmbedding"
         self._fit(config, model, loaders)
         modules = dict(model.named_modules())
         for name, before in frozen.items():
@@ -77,7 +77,7 @@ class ModelTests:
             config["device"] = device
             trainer = build_trainer(config, build_model(config, train.dataset))
             trainer.fit(train, valid, verbose=False, saved=True)
-            if not isinstance(trainer, PhasedTrainer):  # which resumes from a stopped run alone
+            if not isinstance(trainer, PhasedTrainer):  # it resumes only stopped runs
                 trainer.resume_checkpoint(trainer.saved_model_file)
             metrics = trainer.evaluate(test, show_progress=False)
             frame = Recommender(config, trainer.model, train.dataset).recommend(["u1"], k=3)

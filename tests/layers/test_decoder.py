@@ -73,7 +73,7 @@ def test_what_else_is_done_to_word_embeddings_is_refused() -> None:
         lambda _, args, named: (args, {**named, "inputs_embeds": named["inputs_embeds"].tanh()}),
         with_kwargs=True,
     )
-    with pytest.raises(ValueError, match="decoder LlamaModel cannot read states: it changes what"):
+    with pytest.raises(ValueError, match="decoder LlamaModel cannot read states: it changes its"):
         upper.take_states()
 
 
@@ -162,7 +162,7 @@ def test_a_small_decoder_may_have_one_position() -> None:
 
 def test_histories_beyond_the_positions_are_refused() -> None:
     upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16, positions=3))
-    with pytest.raises(ValueError, match="has 3 positions, and a history takes 4: lower MAX_ITEM"):
+    with pytest.raises(ValueError, match="has 3 positions, but a history takes 4: lower MAX_ITEM"):
         upper(torch.randn(2, 4, 8))
 
 

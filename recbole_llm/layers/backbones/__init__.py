@@ -1,10 +1,10 @@
 """Sequence backbones behind one interface.
 
-`backbone(emb [B, L, H], mask [B, L] bool, True = real) -> [B, L, H]`, where output t depends on
-inputs <= t only; `backbone.last(emb, mask) -> [B, H]` is the output at the last real slot alone,
-`backbone.at(emb, mask, wanted [B, L] bool) -> [T, H]` those at some real slots, row by row.
-Rows may be right-padded (RecBole's layout, the fast one) or left-padded; what padded slots hold is
-finite and of no meaning.
+`backbone(emb [B, L, H], mask [B, L] bool, True = real) -> [B, L, H]`: output t depends only on
+inputs <= t. `backbone.last(emb, mask) -> [B, H]` gives only the output at the last real slot, and
+`backbone.at(emb, mask, wanted [B, L] bool) -> [T, H]` the outputs at some real slots, row by row.
+Rows may be right-padded (RecBole's layout, which is faster) or left-padded. Outputs at padding are
+finite but meaningless.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ BACKBONES: dict[str, Callable[..., SequenceBackbone]] = {
 def backbone_from_settings(
     settings: BackboneSettings, max_length: int, **options: Any
 ) -> SequenceBackbone:
-    """The backbone that settings name, for histories of at most ``max_length`` items.
+    """Build the backbone that `settings` names, for histories of at most ``max_length`` items.
 
     Args:
-        settings: keys that are None are left to the backbone.
+        settings: a key that is None keeps the backbone's own default.
         max_length: longest L.
-        options: further arguments of its constructor, which go first.
+        options: further constructor arguments, which override the settings.
     """
     factory = BACKBONES[settings.backbone]
     values = {key: getattr(settings, key, None) for key in inspect.signature(factory).parameters}

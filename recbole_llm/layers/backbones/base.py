@@ -16,45 +16,44 @@ class SequenceBackbone(nn.Module):
     """Reads histories of item vectors; see the package for the interface."""
 
     def output_norm(self) -> nn.Module | None:
-        """The norm that states come out of, with a weight; None: there is none."""
+        """Return the last norm before the output, which has a weight; None if there is none."""
         return None
 
     def last(self, emb: Tensor, mask: Tensor) -> Tensor:
-        """Output at the last real slot alone: emb [B, L, H], mask bool [B, L] -> [B, H]; to be
-        overridden where it costs less than all of them."""
+        """Return the output at the last real slot: emb [B, L, H], mask bool [B, L] -> [B, H].
+        Override it where this costs less than all outputs."""
         return select_last(self(emb, mask), mask)
 
     def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """Outputs at some of the real slots, row by row: emb [B, L, H], masks bool [B, L] ->
-        [T, H]; to be overridden where they cost less than all of them."""
+        """Return the outputs at some real slots, row by row: emb [B, L, H], masks bool [B, L] ->
+        [T, H]. Override it where this costs less than all outputs."""
         return self(emb, mask)[wanted]
 
 
 @torch.no_grad()
 def scale_scores(norm: Any, items: Tensor, std: float) -> None:
-    """Scale a norm such that scores have a root mean square before training.
+    """Scale a norm's weight so that scores before training have a given root mean square.
 
-    An untrained backbone's state is close to the norm of its last item. The scores of such states
-    vary by √H times what the items' numbers do, and more. Far above 1 the softmax is sure and
-    wrong: training first goes back to what is popular, which may take more epochs than early
-    stopping waits, and forgets what the item vectors say.
+    An untrained backbone's state is close to the normalized vector of its last item. The scores of
+    such states vary at least √H times as much as the entries of the item vectors. Far above 1, the
+    softmax is confident and wrong. Training then first falls back to popularity, which may take
+    more epochs than early stopping waits, and loses what the item vectors say.
 
     Args:
-        norm: which states come out of, [*, H] -> [*, H]; None, or one that is not trained, stays as
-            it is.
+        norm: last norm before the states, [*, H] -> [*, H]; unchanged if it is not trained or None.
         items: item vectors, [n, H].
-        std: of the scores about zero; 0: the norm stays as it is.
+        std: root mean square of the scores; 0: the norm stays as it is.
     """
     if norm is None or not norm.weight.requires_grad or std == 0:
         return
     states = norm(items)
-    square = ((states.t() @ states) * (items.t() @ items)).sum()  # of all pairs' scores
+    square = ((states.t() @ states) * (items.t() @ items)).sum()  # of the scores of all pairs
     if square > 0:
         norm.weight *= std * len(items) / square.sqrt()
 
 
 class Expert(nn.Module):
-    """Item vectors, and a backbone that reads a history of them.
+    """An item encoder, and a backbone that reads histories of its vectors.
 
     Args:
         items: ids int [*] -> item vectors [*, H].
@@ -71,7 +70,7 @@ class Expert(nn.Module):
         return self.backbone(self._vectors(item_seq), mask)
 
     def at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """States at some slots, row by row: int [B, L], bool [B, L] twice -> [T, H]."""
+        """States at some slots, row by row: item_seq int [B, L], masks bool [B, L] -> [T, H]."""
         return self.backbone.at(self._vectors(item_seq), mask, wanted)
 
     def last(self, item_seq: Tensor) -> Tensor:

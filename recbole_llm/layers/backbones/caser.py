@@ -14,16 +14,16 @@ from recbole_llm.layers.packing import run_left_aligned
 class CaserBackbone(SequenceBackbone):
     """Caser (Tang & Wang 2018) at every position: a window of the last `caser_window` items.
 
-    Vertical filters weigh the window's items; horizontal filters of each height slide over the
-    window and are max-pooled; a dense layer mixes them to the convolutional sequence embedding
-    z (eq. 10). There is no user embedding: a user is its sequence here. Slots before the
+    Vertical filters weight the items of the window. Horizontal filters of each height slide over
+    the window and are max-pooled. A dense layer maps both to the convolutional sequence embedding
+    z (eq. 10). There is no user embedding: the sequence alone stands for the user. Slots before the
     sequence count as zero vectors.
 
     Args:
         hidden_size: H, of inputs and outputs.
         max_length: longest L.
-        caser_window: items in a window; None: min(max_length, 10). RecBole's advice is a small
-            number, such as 10.
+        caser_window: items in a window; None: min(max_length, 10). RecBole recommends a
+            small number, such as 10.
         nv, nh: vertical filters, and horizontal filters of each height.
         hidden_dropout_prob: on the filters' outputs.
     """
@@ -68,6 +68,6 @@ class CaserBackbone(SequenceBackbone):
         pooled = []
         for height, conv in enumerate(self.horizontal, start=1):
             places = F.relu(conv(padded)).unsqueeze(2)  # [B, nh, 1, L + window - height]
-            # The same as max_pool1d, which torch.export fixes to one length.
+            # Equal to max_pool1d, for which torch.export would fix the length.
             pooled.append(F.max_pool2d(places, (1, self.window - height + 1), stride=1))
         return torch.cat(pooled, dim=1).squeeze(2).transpose(1, 2)

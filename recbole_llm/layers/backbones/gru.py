@@ -10,12 +10,12 @@ from recbole_llm.layers.packing import run_left_aligned
 
 
 class GRU4RecBackbone(SequenceBackbone):
-    """GRU over item vectors (Tan et al. 2016, as in RecBole's GRU4Rec: no biases, a dense end).
+    """GRU over item vectors (Tan et al. 2016, as in RecBole's GRU4Rec: no biases, a dense output).
 
     Args:
         hidden_size: H, of inputs and outputs.
         max_length: unused; every backbone takes it.
-        gru_hidden_size: width of the GRU; None: 2 H, RecBole's proportion.
+        gru_hidden_size: width of the GRU; None: 2 H, RecBole's ratio.
         hidden_dropout_prob: on the inputs.
     """
 

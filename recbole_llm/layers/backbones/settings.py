@@ -12,7 +12,7 @@ Backbone = Literal["SASRec", "GRU4Rec", "BERT4Rec", "Caser"]
 Activation = Literal["gelu", "relu", "swish", "tanh", "sigmoid"]
 BACKBONES = get_args(Backbone)
 TRANSFORMERS = ("SASRec", "BERT4Rec")
-_READERS = {  # of the keys that not all backbones read
+_READERS = {  # keys that only some backbones read: these backbones
     "n_layers": ("SASRec", "BERT4Rec", "GRU4Rec"),
     **dict.fromkeys(
         ("n_heads", "inner_size", "attn_dropout_prob", "hidden_act", "layer_norm_eps"), TRANSFORMERS
@@ -53,14 +53,14 @@ class TransformerSettings(Settings):
 
 
 class BackboneSettings(TransformerSettings):
-    """The sequence backbone; None leaves a key to the backbone."""
+    """The sequence backbone; a key that is None keeps the backbone's own default."""
 
     backbone: Backbone = "SASRec"
     """Sequence backbone: SASRec, GRU4Rec, BERT4Rec or Caser; all causal."""
     gru_hidden_size: Count | None = None
     """Width of GRU4Rec's layers; None: twice hidden_size."""
     caser_window: Count | None = None
-    """Last items that Caser's filters see; None: 10."""
+    """Number of last items that Caser's filters see; None: 10, or MAX_ITEM_LIST_LENGTH if lower."""
     nv: Count | None = None
     """Caser's vertical filters; None: 4."""
     nh: Count | None = None

@@ -1,4 +1,4 @@
-"""The transformer backbone: SASRec, with RecBole's or the original's block, and BERT4Rec."""
+"""The transformer backbone: SASRec, with RecBole's or the original block, and BERT4Rec."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class TransformerBlock(nn.Module):
     post (RecBole, BERT):  h = N1(x + A(x, x));  h = N2(h + F(h))
     original (the SASRec authors' code):  q = N1(x);  h = q + A(q, x);  h = N2(h);  h = h + F(h)
 
-    with A(queries, keys and values), F the feed-forward net and N layer norms. The arguments are
-    those of `TransformerBackbone`.
+    A(queries, keys and values) is attention, F the feed-forward net and N a layer norm. The
+    arguments are those of `TransformerBackbone`.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TransformerBlock(nn.Module):
         return self.attention_norm(x) if self.original else x
 
     def _add_and_feed_forward(self, queries: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the block behind its attention, row by row: [*, H], [*, H] -> [*, H]."""
+        """The rest of the block after its attention, row by row: [*, H], [*, H] -> [*, H]."""
         if self.original:
             hidden = self.feed_forward_norm(self.dropout.add_to(queries, attended))
             return self.dropout.add_to(hidden, self._feed_forward(hidden))
@@ -91,8 +91,8 @@ class TransformerBlock(nn.Module):
 class TransformerBackbone(SequenceBackbone):
     """Causal transformer over item vectors; the slot index is the position.
 
-    The defaults are RecBole's SASRec. `original=True, input_norm=False` is the SASRec
-    authors' (Kang & McAuley 2018), which ends in a layer norm of its own.
+    The defaults are RecBole's SASRec. `original=True, input_norm=False` gives the network
+    of the SASRec authors (Kang & McAuley 2018), which ends in one more layer norm.
 
     Args:
         hidden_size: H, of inputs and outputs.
@@ -103,9 +103,9 @@ class TransformerBackbone(SequenceBackbone):
         hidden_act: gelu, relu, swish, tanh or sigmoid.
         layer_norm_eps: of every layer norm.
         initializer_range: standard deviation of the initial weights.
-        original: the order of the blocks, see `TransformerBlock`.
+        original: whether blocks have the original order, see `TransformerBlock`.
         attention_bias: whether the attention's projections have biases.
-        position: whether to add a learnt position vector; off when the caller adds its own.
+        position: whether to add a learned position vector; off when the caller adds its own.
         input_norm: whether to normalize the inputs.
         output_net: whether states go through GELU(W h + b), as in BERT4Rec (Sun et al. 2019, eq.
             7), with RecBole's layer norm after it.
@@ -159,7 +159,7 @@ class TransformerBackbone(SequenceBackbone):
             initialize(self.output_net, initializer_range)
 
     def output_norm(self) -> nn.LayerNorm:
-        """The last layer norm of all."""
+        """Return the last layer norm before the output."""
         norms = [module for module in self.modules() if isinstance(module, nn.LayerNorm)]
         return norms[-1]
 
@@ -170,8 +170,8 @@ class TransformerBackbone(SequenceBackbone):
         return layout.unpack(self._normed(self.blocks[-1](x, layout, allowed)))
 
     def last(self, emb: Tensor, mask: Tensor) -> Tensor:
-        """emb [B, L, H], mask bool [B, L] -> [B, H]; the last block has one query a row. An
-        empty row gives zeros: all that it has is a spare token, of another row's numbers."""
+        """emb [B, L, H], mask bool [B, L] -> [B, H]; the last block has one query per row. An
+        empty row gives zeros, since its only token is a spare with another row's vector."""
         layout, allowed = self._layout(mask)
         slots = LastSlots.of(layout, last_slots(mask), allowed)
         x = self._below_last(emb, mask, layout, allowed)
@@ -180,7 +180,7 @@ class TransformerBackbone(SequenceBackbone):
         return states.masked_fill(~mask.any(1, keepdim=True), 0)
 
     def at(self, emb: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """emb [B, L, H], masks bool [B, L] -> [T, H]; the last block has the wanted queries."""
+        """emb [B, L, H], masks bool [B, L] -> [T, H]; the last block has only wanted queries."""
         layout, allowed = self._layout(mask)
         x, chosen = self._below_last(emb, mask, layout, allowed), Layout(wanted)
         block: Any = self.blocks[-1]
