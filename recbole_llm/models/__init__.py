@@ -1,1 +1,1 @@
-"""Recommenders, a folder each."""
+"""Recommenders, one folder per method."""

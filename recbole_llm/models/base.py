@@ -32,14 +32,14 @@ class TextItemModel(Protocol):
     """A model that knows items by text, and so takes items that came after training."""
 
     def add_items(self, text: Tensor) -> None:
-        """Take m items, which get the ids n … n + m - 1 and have no training interactions.
+        """Add m items, which get the ids n … n + m - 1 and have no training interactions.
 
-        From then on the model reads them in histories and scores them; the scores of other items
-        stay. To be called on a copy that is not trained further; not where the model has an
-        attribute `takes_items` that is false.
+        From then on the model reads them in histories and scores them; other items keep their
+        scores. Call it on a copy that is not trained further, and not if the model has an attribute
+        `takes_items` that is false.
 
         Args:
-            text: their vectors of the feature ``item_text``, [m, D].
+            text: the items' vectors of the feature ``item_text``, [m, D].
         """
 
 
@@ -53,7 +53,7 @@ class TextUserModel(Protocol):
     def score_users(
         self, histories: Sequence[Tensor], query: Tensor | None = None, query_weight: float = 0.5
     ) -> Tensor:
-        """Scores [B, n] from item ids and a query vector [D]."""
+        """Return scores [B, n] from each user's item ids and a query vector [D]."""
 
 
 class TrainingRows(NamedTuple):
@@ -65,7 +65,7 @@ class TrainingRows(NamedTuple):
 
 
 def count_negatives(config: ConfigLike) -> int:
-    """Number of negatives that training draws for each target, 0 where it draws none."""
+    """Return the number of negatives that training draws for each target, 0 for none."""
     args = config["train_neg_sample_args"] or {"distribution": "none"}
     return 0 if args["distribution"] == "none" else int(args["sample_num"])
 
@@ -74,12 +74,12 @@ class SequenceTraining(FactorModel):
     """Losses over both kinds of training rows: RecBole's prefixes, and whole sequences with a
     target at every position.
 
-    To be mixed into a `SequentialRecommender` that scores by <user state, item vector> and gives
+    A mixin for a `SequentialRecommender` that scores by <user state, item vector> and defines
     `user_states` and `item_vectors`.
     """
 
     loss_type: str
-    reads_history_alone = True  # whether a user's state depends on nothing else
+    reads_history_alone = True  # whether a user's state depends on the history alone
     softmax_over_padding = False  # whether CE's softmax runs over the padding item too
     item_embedding: nn.Embedding
     ITEM_ID: str
@@ -89,15 +89,15 @@ class SequenceTraining(FactorModel):
     NEG_ITEM_ID: str
     POS_ITEM_SEQ: str
     NEG_ITEM_SEQ: str
-    n_negatives: int  # of a target
+    n_negatives: int  # per target
 
     def output_norm(self) -> nn.Module | None:
-        """The norm that user states come out of, by which `item_init` scales scores, or None."""
+        """Return the last norm before user states, by which `item_init` scales scores, or None."""
         return None
 
     def scale_first_scores(self, std: float) -> None:
-        """Give the scores of a model whose item table starts from texts a standard deviation,
-        before training."""
+        """Scale the scores before training to a root mean square of `std`, in a model whose item
+        table starts from texts."""
         norm = self.output_norm()
         if norm is not None:
             scale_scores(norm, self.item_vectors(), std)
@@ -113,33 +113,33 @@ class SequenceTraining(FactorModel):
         raise missing_method_error(self, "user_states(item_seq, mask)")
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """Vectors that states are scored against: ids int [*] -> [*, D]; None: the whole
+        """Return the vectors that states are scored against: ids int [*] -> [*, D]; None: the whole
         catalogue with the padding item, [n, D]. By default the rows of `item_embedding`."""
         if not hasattr(self, "item_embedding"):
             raise missing_method_error(self, "item_vectors(ids=None)")
         return self.item_embedding.weight if ids is None else self.item_embedding(ids)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
-        """State after the last real item: int [B, L] -> [B, D]; to be overridden where it costs
-        less than all of them."""
+        """Return the state after the last real item: int [B, L] -> [B, D]. Override it where this
+        costs less than all states."""
         mask = item_seq != 0
         return select_last(self.user_states(item_seq, mask), mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """States after some of the real items, row by row: int [B, L], bool [B, L] twice ->
-        [T, D]; to be overridden where they cost less than all of them."""
+        """Return the states after some real items, row by row: item_seq int [B, L], masks bool
+        [B, L] -> [T, D]. Override it where this costs less than all states."""
         return self.user_states(item_seq, mask)[wanted]
 
-    # The next three read an Interaction. A model that reads more of it than the items overrides
-    # them.
+    # The next three methods read an Interaction. A model that reads more of it than the items
+    # overrides them.
 
     def row_states(self, interaction: Interaction) -> Tensor:
         """State after the last real item of each row, [B, D]."""
         return self.last_states(interaction[self.ITEM_SEQ])
 
     def states_of_pairs(self, interaction: Interaction) -> Tensor:
-        """The same as `row_states`, with equal histories read once: a user's sampled candidates
-        share one."""
+        """Return the same as `row_states`, but read equal histories once: a user's sampled
+        candidates share one history."""
         if not self.reads_history_alone:
             return self.row_states(interaction)
         return map_distinct_rows(self.last_states, interaction[self.ITEM_SEQ])
@@ -167,7 +167,7 @@ class SequenceTraining(FactorModel):
         return TrainingRows(states, targets[supervised], negatives)
 
     def recommendation_loss(self, rows: TrainingRows) -> Tensor:
-        """Loss of the kind `loss_type` on the rows, scalar."""
+        """Loss that `loss_type` names on the rows, scalar."""
         if self.loss_type == "CE":
             return losses.cross_entropy(
                 rows.states,
@@ -191,13 +191,13 @@ class SequenceTraining(FactorModel):
 class SequenceRecommender(ItemCache, SequenceTraining, SequentialRecommender):  # type: ignore[misc]
     """A sequential recommender whose score is <user state, item vector>.
 
-    A subclass gives `user_states` and `item_vectors`; this class gives the loss (`loss_type` CE,
-    BCE, BPR or SSM, sampled softmax) over both kinds of training rows, and prediction.
+    A subclass defines `user_states` and `item_vectors`. This class provides prediction, and the
+    loss (`loss_type` CE, BCE, BPR or SSM, sampled softmax) over both kinds of training rows.
     """
 
     input_type = InputType.PAIRWISE
     loss_types: Sequence[str] = LOSS_TYPES  # a subclass may have more
-    default_loss = "CE"  # where no file, class of settings or user gives `loss_type`
+    default_loss = "CE"  # if no file, settings class or user sets `loss_type`
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)

@@ -27,18 +27,18 @@ PAIR_COPIES = 3  # live copies of a pair's activations: a layer's input, its out
 
 
 class UserContext(NamedTuple):
-    """Users before their target items: what `logits` reads of them."""
+    """What `logits` reads of users: states and histories before their target items."""
 
     states: Tensor  # [*, D]; D is 0 where the model has no states
     histories: Tensor  # int [*, L]; L is 0 where the model does not read them
 
     @classmethod
     def without_states(cls, histories: Tensor) -> UserContext:
-        """The context of a model that reads histories alone, int [*, L]."""
+        """Return the context of a model that reads only histories, int [*, L]."""
         return cls(histories.new_empty((*histories.shape[:-1], 0), dtype=torch.float32), histories)
 
     def select(self, index: Index) -> UserContext:
-        """Both parts at an index into their leading dimensions; None adds one."""
+        """Index the leading dimensions of both parts; None adds a dimension."""
         return UserContext(self.states[index], self.histories[index])
 
 
@@ -54,16 +54,16 @@ class LabeledPairs(NamedTuple):
 class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     """A sequential model that predicts, pair by pair, the probability of a positive label.
 
-    A subclass gives `logits` and one of the two:
+    A subclass defines `logits` and one of these two:
 
-    - `user_states(item_seq, mask)`, the user's state after every position of what `history` gives,
-      int [B, L], bool [B, L] -> [B, L, D]. It must be causal. Such a model also trains on whole
-      sequences (``train_level: sequence``).
-    - `user_context(interaction)`, what is read of the user before the target. For models without
-      states at every position, such as attention from the target to the history, whose context is
+    - `user_states(item_seq, mask)`, the user's state after every position of `history`'s
+      result, int [B, L], bool [B, L] -> [B, L, D]. It must be causal. Such a model also trains on
+      whole sequences (``train_level: sequence``).
+    - `user_context(interaction)`, what the model reads of the user before the target, if it has no
+      state per position. A model that attends from the target to the history returns
       `UserContext.without_states(history)`.
 
-    This class gives the loss (binary cross-entropy, mean over pairs) on both kinds of training
+    This class provides the loss (binary cross-entropy, mean over pairs) on both kinds of training
     rows, `predict`, and `full_sort_predict`. Labels are RecBole's: a column ``LABEL_FIELD``, or
     ``threshold`` on ratings; where ``train_neg_sample_args`` draws negatives, every interaction is
     positive, whatever its rating.
@@ -71,7 +71,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
 
     input_type = InputType.POINTWISE
     learns_labels = True  # the data must have labels, or negatives must be drawn
-    sequence_fields: tuple[str, ...] = ()  # further columns of a history that `history` reads
+    sequence_fields: tuple[str, ...] = ()  # further interaction columns that `history` reads
     reads_users = True  # False where `logits` ignores users: new users can then be scored
     reads_histories = False  # whether `logits` reads histories besides `user_states`
     user_states: Callable[[Tensor, Tensor], Tensor]
@@ -101,12 +101,12 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         raise missing_method_error(self, "logits(context, users, items)")
 
     def history(self, interaction: Interaction) -> Tensor:
-        """The users' behaviors before their targets, int [B, L]; 0 is padding. By default items; a
-        model that reads more of the interactions names its columns in ``sequence_fields``."""
+        """Return behaviors before the targets, int [B, L]; 0 is padding. By default they are items;
+        a model that reads further interaction columns names these in ``sequence_fields``."""
         return interaction[self.ITEM_SEQ]
 
     def user_context(self, interaction: Interaction) -> UserContext:
-        """The users after their last behaviors, [B, D] and [B, L]; nothing of their targets."""
+        """Return the users after their last behaviors, [B, D] and [B, L], without their targets."""
         item_seq = self.history(interaction)  # [B, L]
         # Candidates of sampled evaluation repeat their user's history, which is encoded once.
         encode = self._last_states
@@ -130,7 +130,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         return UserContext(states, up_to[wanted])
 
     def labeled_pairs(self, interaction: Interaction) -> LabeledPairs:
-        """States, users, items and labels of either kind of training batch."""
+        """Return contexts, users, items and labels of either kind of training batch."""
         if self.POS_ITEM_SEQ in interaction:
             return self._sequence_pairs(interaction)
         labels = self._labels(interaction, self.LABEL)
@@ -161,7 +161,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
     def _labels(self, interaction: Interaction, field: str) -> Tensor:
         if field not in interaction:
             raise ValueError(
-                f"{type(self).__name__}: the data has no labels ('{self.LABEL}'): make them of "
+                f"{type(self).__name__}: the data has no labels ('{self.LABEL}'): make them from "
                 f"ratings (threshold), name their column (LABEL_FIELD), or draw negatives "
                 f"(train_neg_sample_args)"
             )
@@ -187,7 +187,7 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         pair_bytes = FLOAT_BYTES * (read + PAIR_COPIES * self.pair_floats())
         pairs = max(self.block_bytes // pair_bytes, 1)
         catalogue = torch.arange(self.n_items, device=users.device)
-        for start in range(0, len(users), pairs):  # seldom more than once
+        for start in range(0, len(users), pairs):  # usually a single pass
             some = slice(start, start + pairs)
             for items in torch.split(catalogue, max(pairs // len(users[some]), 1)):
                 logits = self.logits(context.select((some, None)), users[some, None], items[None])
@@ -195,12 +195,12 @@ class CTRRecommender(SequentialRecommender):  # type: ignore[misc]
         return out
 
     def _users(self, interaction: Interaction) -> Tensor:
-        """Users of the rows, int [B]; 0 for new ones."""
+        """Return the users of the rows, int [B]; 0 for new users."""
         if self.reads_users or self.USER_ID in interaction:
             return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ_LEN])
 
     def pair_floats(self) -> int:
-        """Widest layer, in floats, on a pair's way to its logit: sizes the blocks of full ranking.
-        To be overridden where the way is not a `CTRHead`."""
+        """Return the width, in floats, of the widest layer for a pair, which sets the block size of
+        full ranking. Override it in a model whose head is not a `CTRHead`."""
         return max((m.width for m in self.modules() if isinstance(m, CTRHead)), default=0)

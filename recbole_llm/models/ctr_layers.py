@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class CTRHead(nn.Module):
-    """An MLP over [user ; item ; user * item ; further features] that gives a logit, as DIN's.
+    """An MLP from [user ; item ; user * item ; further features] to a logit, as in DIN.
 
     Args:
         size: H, width of the user's and of the item's vector.
@@ -54,10 +54,10 @@ class CTRHead(nn.Module):
 
 
 def without_batch_of_one(mlp: nn.Module, inputs: Tensor) -> Tensor:
-    """mlp(inputs), [N, W] -> [N, W']; a single row is not normalized over the batch.
+    """Return mlp(inputs), [N, W] -> [N, W']; a single row is not normalized over the batch.
 
-    One row has no variance over the batch, and RecBole's last batch may be one row. Where the
-    statistics are of all processes there are more rows, and the others wait for this one.
+    A single row has no variance over the batch, and RecBole's last batch may have one row. With
+    synchronized statistics the other processes have rows, too, and wait for this process.
     """
     synced = any(isinstance(part, nn.SyncBatchNorm) for part in mlp.modules())
     alone = mlp.training and len(inputs) == 1 and not synced
@@ -74,10 +74,10 @@ def fields_of(layer: ContextSeqEmbAbstractLayer, side: str, users: Tensor, items
 
 
 class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
-    """Embeddings of all fields of the users, or of the items, by id; RecBole's, as in DIN.
+    """Embeddings of all fields of the users or of the items, by id, as in RecBole's DIN.
 
-    Token fields (the id among them) and sequences of tokens are embedded; of float fields those
-    among ``numerical_features``.
+    Token fields (including the id) and token sequences are embedded, and those float fields that
+    ``numerical_features`` names.
 
     Args:
         dataset: the training split.
@@ -103,13 +103,13 @@ class FieldEmbedding(ContextSeqEmbAbstractLayer):  # type: ignore[misc]
         self.dataset = dataset
         self.get_fields_name_dim()
         self.get_embedding()
-        self.known = len(features)  # users or items; later ones have no fields
+        self.known = len(features)  # number of users or items; later ones have no fields
         self.dataset = None  # a deep copy of the model stays small
         self.apply(xavier_normal_initialization)
 
     @property
     def width(self) -> int:
-        """Floats of a user or item: fields times E."""
+        """Width of the result: number of fields times E."""
         return int(self.num_feature_field[self.side]) * self.embedding_size
 
     def forward(self, ids: Tensor) -> Tensor:

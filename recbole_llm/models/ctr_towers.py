@@ -1,4 +1,4 @@
-"""RecBole's CTR models, with a further feature that goes into their MLP."""
+"""RecBole's CTR models, with a further feature as an input of their MLP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SOURCES = frozenset(
 
 
 class FedMLP(MLPLayers):  # type: ignore[misc]
-    """One of RecBole's MLPs, of `mlp`'s sizes, that reads `feature` [N, `width`] behind its own
+    """A new MLP like RecBole's `mlp` that also reads `feature` [N, `width`], after its own
     input."""
 
     def __init__(self, mlp: MLPLayers, width: int) -> None:
@@ -45,10 +45,10 @@ class FedMLP(MLPLayers):  # type: ignore[misc]
 
 
 class Tower(nn.Module):
-    """A CTR model of RecBole's: logits of pairs, and its own embeddings of users and items.
+    """A CTR model of RecBole that gives logits of pairs, and its embeddings of users and items.
 
     Args:
-        mlp: name of its MLP, which is made wider.
+        mlp: name of the model's MLP, which is replaced by a wider one.
         width: C, length of the further feature.
     """
 
@@ -75,7 +75,7 @@ class Tower(nn.Module):
         return 0.0
 
     def pair_floats(self) -> int:
-        """Floats of the widest step to a pair's logit."""
+        """Return the width, in floats, of the widest layer for a pair."""
         return int(max(self.mlp.layers))
 
     @abstractmethod
@@ -103,14 +103,14 @@ class DINTower(Tower):
         )
 
     def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        # RecBole's attention masks rows of the full length only.
+        # RecBole's attention mask requires histories padded to the full length.
         full = F.pad(histories, (0, self.net.max_seq_length - histories.shape[1]))
         slots = torch.arange(1, full.shape[1] + 1, device=full.device)
-        lengths = torch.where(full != 0, slots, 0).amax(1)  # unknown items may lie between others
+        lengths = torch.where(full != 0, slots, 0).amax(1)  # zeros may lie between items
         return self.net(users, full, lengths, items)
 
     def pair_floats(self) -> int:
-        """The attention looks at the whole history at once."""
+        """See `Tower`; the attention holds the whole history at once."""
         return super().pair_floats() + int(self.net.max_seq_length * max(self.net.att_list))
 
     def user_vectors(self, users: Tensor) -> Tensor:
@@ -165,8 +165,8 @@ class ContextTower(Tower):
 
 
 class _UsersAndItems:
-    """The part of a data set that RecBole's context models read, without the interactions' own
-    fields: candidates have none."""
+    """The part of a data set that RecBole's context models read, without fields of interactions,
+    which candidates lack."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -178,7 +178,7 @@ class _UsersAndItems:
 
 
 def build_tower(name: str, config: Config, dataset: Dataset, width: int) -> Tower:
-    """The backbone called `name`, whose MLP reads a further feature of `width`."""
+    """Build the backbone called `name`, whose MLP also reads a feature of `width`."""
     if name == "DIN":
         return DINTower(config, dataset, width)
     return ContextTower(name, config, dataset, width)

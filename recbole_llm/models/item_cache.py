@@ -1,4 +1,4 @@
-"""Item vectors that a model computes once for an evaluation."""
+"""A cache of item vectors that a model computes once per evaluation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class ItemCache:
-    """Keeps the vectors of all items in eval mode; comes first among the bases."""
+    """Keeps the vectors of all items in eval mode; must come first among the bases."""
 
     training: bool
     n_items: int
     _cached_items: Mapping[str, Tensor] = {}
 
     def cached_items(self, compute: Callable[[], Tensor], name: str = "items") -> Tensor:
-        """What `compute` gives, such as vectors of all items [n, D]; kept by name in eval mode."""
+        """Return what `compute` returns, such as item vectors [n, D]; in eval mode cache it."""
         if self.training:
             return compute()
         if name not in self._cached_items:
@@ -24,11 +24,11 @@ class ItemCache:
         return self._cached_items[name]
 
     def forget_cached_items(self) -> None:
-        """Have the vectors computed anew: something that they depend on has changed."""
+        """Clear the cache, since something that the vectors depend on has changed."""
         self._cached_items = {}
 
     def items_added(self, count: int) -> None:
-        """Count items that came after training; to be called once the model has their vectors."""
+        """Register `count` items added after training; call it once the model has their vectors."""
         self.n_items += count
         self.forget_cached_items()
 

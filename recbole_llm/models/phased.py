@@ -13,26 +13,26 @@ from recbole_llm.models.base import SequenceRecommender
 
 
 class PhasedRecommender(SequenceRecommender):
-    """A sequential recommender whose ``phase`` says which of its parts are trained and score.
+    """A sequential recommender whose ``phase`` says which parts are trained and give scores.
 
-    `recbole_llm.trainers.phased.PhasedTrainer` trains it. A subclass gives `phases`, sets
-    ``phase`` when it is made, and gives `phase_summaries` and `phase_parameters`.
+    `recbole_llm.trainers.phased.PhasedTrainer` trains it. A subclass defines `phases`,
+    `phase_summaries`, `phase_items` and `phase_parameters`, and sets ``phase`` when it is built.
     """
 
-    other_parameter_name = ("phase",)  # goes into checkpoints, so that a loaded model scores alike
+    other_parameter_name = ("phase",)  # in checkpoints, so that a loaded model scores the same
     phases: ClassVar[tuple[str, ...]]  # in order
-    start_key: ClassVar[str | None] = None  # of a checkpoint whose phase the first one follows
+    start_key: ClassVar[str | None] = None  # key of a checkpoint after whose phase a run starts
     _phase: str
 
     @property
     def phase(self) -> str:
-        """One of `phases`."""
+        """The present phase, one of `phases`."""
         return self._phase
 
     @phase.setter
     def phase(self, name: str) -> None:
         if name not in self.phases:
-            raise ValueError(f"phase '{name}' is none of {', '.join(self.phases)}")
+            raise ValueError(f"phase '{name}' is not one of {', '.join(self.phases)}")
         self._phase = name
         self.forget_cached_items()
 
@@ -41,7 +41,7 @@ class PhasedRecommender(SequenceRecommender):
         self.phase = name
 
     def phase_summaries(self) -> Mapping[str, str]:
-        """{phase: what it does, one line for the log}, of those that are trained, in order."""
+        """Return {phase: one line for the log} of the phases that are trained, in order."""
         raise NotImplementedError
 
     def phase_items(self, ids: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class PhasedRecommender(SequenceRecommender):
         raise NotImplementedError
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
-        """`phase_items`, each distinct one once; None: of the whole catalogue, [n, D]."""
+        """`phase_items`, computed once per distinct id; None: of the whole catalogue, [n, D]."""
         if ids is not None:
             return map_distinct(self.phase_items, ids)
         device = next(self.parameters()).device

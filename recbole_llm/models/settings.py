@@ -37,8 +37,8 @@ class LossSettings(Settings):
     """Loss and training rows of a sequential model."""
 
     loss_type: Loss = "CE"
-    """CE (over the catalogue), BCE, BPR or SSM (sampled softmax); train_neg_sample_args gives the
-    last three their negatives, one a target by default, of which SSM wants more."""
+    """CE (over the catalogue), BCE, BPR or SSM (sampled softmax). train_neg_sample_args sets the
+    negatives of the last three, by default one per target; SSM needs more."""
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': a loss at every position of a window; 'prefix': RecBole's rows, one target
     each."""
@@ -52,9 +52,9 @@ class SequentialSettings(LossSettings):
     learning_rate: Positive = 0.001
     """Learning rate."""
     stopping_step: Natural = 5
-    """Evaluations without improvement on validation that training goes on for."""
+    """Evaluations without improvement on validation that early stopping allows."""
     eval_batch_size: Count = 1024
-    """Rows in a batch of evaluation."""
+    """Rows in an evaluation batch."""
     MAX_ITEM_LIST_LENGTH: Count = 50
     """Longest history, in items."""
     valid_metric: FieldName = "NDCG@10"
@@ -89,21 +89,21 @@ class PointwiseSettings(SequentialSettings):
         "mode": "uni100",
     }
     """Split and candidates, by default those of RecBole's DIN. For labels in the data: mode
-    labeled, train_neg_sample_args None, and, for GAUC, a split with several rows a user."""
+    labeled, train_neg_sample_args None, and, for GAUC, a split with several rows per user."""
 
 
 class CTRSettings(PointwiseSettings):
-    """The same with the head of this package, `CTRHead`."""
+    """`PointwiseSettings` with the head of this package, `CTRHead`."""
 
     activation: Literal["Dice", "ReLU", "LeakyReLU", "Sigmoid", "Tanh"] = "Dice"
     """Activation of the head's hidden layers. RecBole's Dice is x * sigmoid(x): its alpha stays 0,
     and mean and variance are those of the batch normalization before it."""
     batch_norm: Flag = True
-    """Whether the head normalizes each hidden layer over the batch, as RecBole's DIN does, and its
-    inputs, of which some would drown out others else."""
+    """Whether the head normalizes over the batch: each hidden layer, as in RecBole's DIN, and the
+    inputs, since otherwise some inputs would drown out others."""
 
 
-_READERS = {  # of the keys that not all context models read, or not the MLP alone
+_READERS = {  # keys that only some context models or heads read: these
     "cross_layer_num": ("DCN",),
     "reg_weight": ("DCN",),
     **dict.fromkeys(
@@ -114,8 +114,8 @@ _READERS = {  # of the keys that not all context models read, or not the MLP alo
 
 
 class TowerSettings(Settings):
-    """Keys of RecBole's context models in a method; embedding_size, mlp_hidden_size and
-    dropout_prob are theirs, too."""
+    """Keys of RecBole's context models in a method. These models also read embedding_size,
+    mlp_hidden_size and dropout_prob."""
 
     cross_layer_num: Count = 6
     """DCN: cross layers."""
@@ -144,13 +144,13 @@ class DecoderSettings(Settings):
     """A pre-trained decoder, or blocks of one, in a model."""
 
     tuning: Literal["full", "lora", "frozen"] = "full"
-    """What trains of the decoder: all of its blocks that are used (full), low-rank adapters
-    (lora), or nothing (frozen)."""
+    """What is trained of the decoder: all blocks that are used (full), low-rank adapters (lora),
+    or nothing (frozen)."""
     lora_rank: Count = 8
     """Rank of the adapters."""
     gradient_checkpointing: Flag = False
-    """Whether the decoder's activations are computed again for the gradients, which needs less
-    memory and more time."""
+    """Whether the decoder's activations are recomputed for the gradients instead of kept, which
+    takes less memory and more time."""
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:

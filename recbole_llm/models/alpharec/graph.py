@@ -12,10 +12,10 @@ from recbole_llm.models.alpharec.sparse import linear_operator, weighted_sums
 
 
 class InteractionGraph(nn.Module):
-    """Unique (user, item) pairs, both ways round, as constant buffers.
+    """Unique (user, item) pairs, in both directions, as constant buffers.
 
-    N users, n items, m pairs; nodes are users, then items, [N + n]. A node without edges has
-    zero rows: no mean, and nothing from or to its neighbors.
+    N users, n items, m pairs; nodes are users, then items, [N + n]. The mean and the
+    neighbor sum of a node without edges are zero.
 
     Args:
         users, items: internal ids of the interactions, int [*]; repeated pairs count once.
@@ -35,7 +35,7 @@ class InteractionGraph(nn.Module):
     mean_by_item: Tensor  # 1 / d_u, [m]
     gap_keys: Tensor  # for `negatives`, int [m]
     active: Tensor  # int [*], users with at least one item
-    without: Tensor  # int [*], the others
+    without: Tensor  # int [*], users without items
 
     def __init__(
         self, users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, n_layers: int
@@ -45,7 +45,7 @@ class InteractionGraph(nn.Module):
         by_user = csr_matrix((np.ones(len(users)), (users, items)), (n_users, n_items))
         by_user.sum_duplicates()
         by_item = csr_matrix(by_user.T)
-        # SciPy counts in 32 bits, which products of degrees exceed.
+        # SciPy's degrees have 32 bits, which products of degrees can overflow.
         user_degrees, item_degrees = (
             np.diff(m.indptr).astype(np.int64) for m in (by_user, by_item)
         )
@@ -67,7 +67,7 @@ class InteractionGraph(nn.Module):
         self.full = int((user_degrees >= n_items - 1).sum())  # users with every item
         self._keep("active", user_degrees.nonzero()[0])
         self._keep("without", (user_degrees == 0).nonzero()[0])
-        # How many free items precede each taken one (ids start at 1): sorted within a user.
+        # Number of free items before each taken one (ids start at 1), sorted within a user.
         owner = np.repeat(np.arange(n_users), user_degrees)  # [m]
         rank = np.arange(len(owner)) - by_user.indptr[owner]  # of an item among its user's items
         self._keep("gap_keys", owner * n_items + by_user.indices - 1 - rank)
@@ -107,20 +107,20 @@ class InteractionGraph(nn.Module):
         return total / (self.n_layers + 1)
 
     def step(self, nodes: Tensor) -> Tensor:
-        """A nodes: [N + n, D] -> [N + n, D]."""
+        """Return A nodes, one step of the convolution: [N + n, D] -> [N + n, D]."""
         users, items = nodes[: self.n_users], nodes[self.n_users :]
         to_users = weighted_sums(items, self.user_items, self.user_starts, self.edge_by_user)
         to_items = weighted_sums(users, self.item_users, self.item_starts, self.edge_by_item)
         return torch.cat([to_users, to_items])
 
     def negatives(self, users: Tensor, k: int) -> Tensor:
-        """Items that a user has not, uniform and independent, as RecBole's sampler draws them.
+        """Draw items that a user does not have, uniformly and independently, as RecBole's sampler.
 
         The r-th free item is found by bisection, without rejection.
 
         Args:
             users: int [B].
-            k: draws a user.
+            k: draws per user.
 
         Returns:
             int [B, k].
@@ -140,7 +140,7 @@ class InteractionGraph(nn.Module):
         return 1 + rank + before - self.user_starts[users]
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Users drawn uniformly among those with items, and one of each one's items.
+        """Draw users uniformly among those with items, and one item of each user.
 
         Returns:
             users int [count], items int [count].
@@ -153,9 +153,9 @@ class InteractionGraph(nn.Module):
         return users, self.user_items[self.user_starts[users] + chosen]
 
     def has(self, users: Tensor, items: Tensor) -> Tensor:
-        """Which user has which item: int [B] and int [B] -> bool [B, B], rows are users.
+        """Return which user has which item: int [B] and int [B] -> bool [B, B], rows are users.
 
-        Reads the users' own items only: the work is that of their number, not of B * B.
+        Only the users' own items are read, so the work grows with their number, not with B * B.
         """
         columns, column_of = torch.unique(items, return_inverse=True)  # [C], [B]
         place = self.user_items.new_full((self.n_items,), -1)

@@ -34,10 +34,10 @@ class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc
 
     No vector is learned for any user or item, only the map f of text vectors (sections 3.1-3.3):
     a user is the mean text of the training items; f(users), f(items) go through K layers of
-    LightGCN's convolution and are averaged over the layers; the loss is InfoNCE over cosines, the
-    score a cosine. Departures from the authors' code: validation picks the best epoch, repeated
-    pairs weigh 1 in the graph, a user without training items is the zero vector before f and moves
-    no other row, negatives never include a training item of the user.
+    LightGCN's convolution and are averaged over the layers; the loss is InfoNCE over cosines, and
+    the score is a cosine. Departures from the authors' code: validation picks the best epoch,
+    repeated pairs have weight 1 in the graph, a user without training items is the zero vector
+    before f and shifts no other row, and negatives never include a training item of the user.
 
     N users, n items (with the padding ids 0), D preference dimensions, D_t text dimensions.
     """
@@ -70,7 +70,7 @@ class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc
         self.set_interactions(*training_interactions(dataset))
 
     def set_interactions(self, users: np.ndarray, items: np.ndarray) -> None:
-        """Put the model on another graph: f depends on no user and no item.
+        """Replace the graph; f itself depends on no user or item.
 
         Args:
             users, items: internal ids, int [*].
@@ -80,7 +80,7 @@ class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc
         self.forget_cached_items()
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training, as nodes without edges: see `TextItemModel`."""
+        """Add items after training, as nodes without edges; see `TextItemModel`."""
         self.text.append(text)
         self.items_added(len(text))
         self.set_interactions(*self.graph.pairs())
@@ -91,7 +91,7 @@ class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc
         return nodes[: self.n_users], nodes[self.n_users :]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """InfoNCE over the batch, scalar; draws the negatives unless the loader brought some."""
+        """InfoNCE over the batch, scalar; draws the negatives unless the loader provides them."""
         users, items, negatives = self.training_pairs(interaction)
         all_users, all_items = self.forward()
         batch = F.normalize(F.embedding(users, all_users), dim=1)  # [B, D]
@@ -118,7 +118,7 @@ class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc
     def _in_batch_loss(
         self, users: Tensor, positives: Tensor, ids: Tensor, items: Tensor
     ) -> Tensor:
-        """The other rows' items as negatives, without those that the user has: [B, D] x 2."""
+        """Loss with the other rows' items as negatives, except the user's own; vectors are [B, D]."""
         with torch.autocast(users.device.type, enabled=False):  # as `pair_scores`
             logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
         interacted = self.graph.has(ids, items)  # [B, B]; True on the diagonal
@@ -152,18 +152,18 @@ class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc
     ) -> Tensor:
         """Scores for any users, known or new, from their items and a text query.
 
-        The user's text vector is u' = (1 - a) u0 + a q, q of `among_texts`, u0 the mean of the
-        items' texts; f(u') and the items' vectors of each layer make the user's final vector, as in
-        the convolution, while the rest of the graph stays as it is. So a known user with the
-        training items and no query has exactly the scores of `full_sort_predict`.
+        A user's text vector is u' = (1 - a) u0 + a q, with u0 the mean of the items' texts and q
+        from `query_from_nearest_texts`. As in the convolution, f(u') and the items' vectors of each
+        layer make the final vector; the rest of the graph stays as it is. A known user with the
+        training items and no query therefore has exactly the scores of `full_sort_predict`.
 
         Args:
-            histories: item ids of each of B users, int [*] each; an empty one needs a query.
+            histories: item ids of each of B users, int [*] each; an empty history needs a query.
             query: text vector, [D_t].
-            query_weight: a, in [0, 1]; a user without items is the query alone.
+            query_weight: a, in [0, 1]; a user without items has u' = q.
 
         Returns:
-            Cosines, [B, n]; with a query, beside the similarity of texts (`query_text_share`).
+            Cosines, [B, n]; a query mixes in the similarity of texts (`query_text_share`).
         """
         _, items = self._normalized()
         unique = [torch.unique(history) for history in histories]

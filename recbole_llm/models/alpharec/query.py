@@ -1,4 +1,4 @@
-"""A query in words beside a map that has learnt from texts of items."""
+"""Text queries for a map that was trained on item texts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _TAU = 0.05  # temperature of the weights of a query's nearest items
-_ROUNDING = 1e-6  # deviations of cosines below it say nothing
+_ROUNDING = 1e-6  # cosines that deviate less are equal up to rounding
 
 
 def query_from_nearest_texts(query: Tensor, texts: Tensor, neighbors: int) -> Tensor:
     """A query as the weighted mean of the item texts nearest to it.
 
-    The map has learnt from items' texts and their means. A query's own vector differs from all of
-    them in directions that say little of what it asks for; here it is brought among them.
+    The map was trained on item texts and their means. A query's own vector differs from all of
+    them in directions that say little about what the query asks for; the mean does not.
 
     Args:
         query: [D].
-        texts: of the items with the padding, [n, D].
-        neighbors: items of the mean; 0: the query stays as it is.
+        texts: text vectors of the items and the padding, [n, D].
+        neighbors: number of items in the mean; 0: the query stays as it is.
 
     Returns:
         [D].
@@ -33,9 +33,9 @@ def query_from_nearest_texts(query: Tensor, texts: Tensor, neighbors: int) -> Te
 
 
 def mix_with_similarity(scores: Tensor, texts: Tensor, query: Tensor, weight: Tensor) -> Tensor:
-    """Scores mixed with the similarity of items' texts to a query.
+    """Mix scores with the similarity of items' texts to a query.
 
-    The similarity is brought to each user's mean and deviation over the items first.
+    The similarity is first rescaled to the mean and standard deviation of each user's scores.
 
     Args:
         scores: [B, n].

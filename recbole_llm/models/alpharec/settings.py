@@ -32,48 +32,48 @@ class AlphaRecSettings(Settings):
     text_map: Literal["mlp", "linear"] = "mlp"
     """The map from text to preference: mlp, or linear (the homomorphism probe); section 3.1."""
     text_whitening: Share = 0.75
-    """0: the text vectors as they are (authors); up to 1: their directions are evened out before
-    the map, which then learns in fewer epochs. Chosen on validation."""
+    """Degree of whitening of the text vectors before the map, which then learns in fewer epochs.
+    0: none (authors); 1: full. Chosen on validation."""
     embedding_size: Count = 128
     """Width of the preference vectors; authors: 64. Chosen on validation."""
     map_hidden_size: Count | None = 1024
-    """Hidden width of the mlp; None: half the text vectors' width, as the authors, whose vectors
-    make that 1,536. Chosen on validation."""
+    """Hidden width of the mlp; None: half the text vectors' width, as the authors do (theirs is
+    1,536). Chosen on validation."""
     n_layers: Natural = 2
     """Layers of graph convolution, averaged with layer 0; authors: 2."""
     tau: Positive = 0.2
     """Temperature of InfoNCE; authors: 0.15 to 0.2. Chosen on validation."""
     negatives: Literal["sampled", "in_batch"] = "sampled"
-    """Negatives of InfoNCE: sampled (n_neg a row), or in_batch (the other rows' items that the
-    user has not)."""
+    """Negatives of InfoNCE: sampled (n_neg per row), or in_batch (the other rows' items,
+    without the user's own)."""
     n_neg: Count = 256
-    """Sampled negatives a row, uniform over the items that the user has not; authors: 256."""
+    """Sampled negatives per row, uniform over items that the user does not have; authors: 256."""
     sample_by: Literal["interaction", "user"] = "interaction"
-    """What a batch draws uniformly: interaction, or user (authors), then one of the user's
-    items."""
+    """What a batch draws uniformly: interactions (interaction), or users and then one item of each
+    (user; authors)."""
     query_weight: Share = 0.5
     """Weight of a text query against the user's own text, 0 to 1; section 3.4."""
     query_neighbors: Natural = 10
-    """Items whose texts stand for a query: those nearest to it, their vectors weighted by softmax
-    (cosine / 0.05). 0: the query's own vector (authors), which is unlike any item's, and which a
-    whitened map makes nonsense of (results/quality.md)."""
+    """Number of items nearest to a query whose mean text vector, weighted by softmax(cosine /
+    0.05), replaces the query's. 0: the query's own vector (authors), which is unlike any item's and
+    ranks badly with a whitened map (results/quality.md)."""
     query_text_share: Share = 0.5
-    """Share of plain text similarity to a query in the scores, times the query's weight; 0: none
+    """Share of plain text similarity to a query in the scores, multiplied by query_weight; 0: none
     (authors)."""
     train_neg_sample_args: NegativeSampling | Literal["None"] | None = None
-    """None: the model draws its negatives itself, by the same rule and faster; else RecBole's
-    sampler."""
+    """None: the model draws its negatives itself, by the same rule and faster; otherwise
+    RecBole's sampler draws them."""
     learning_rate: Positive = 0.001
     """Learning rate of Adam; authors: 5e-4. Chosen on validation."""
     train_batch_size: Count = 4096
-    """Interactions a batch; authors: 4096."""
+    """Interactions per batch; authors: 4096."""
     eval_batch_size: Count = 4096
-    """Users a batch when evaluating."""
+    """Users per evaluation batch."""
     valid_metric: FieldName = "NDCG@10"
     """Metric that picks the best epoch, on validation (authors: on the test set)."""
 
     def check(self, config: ConfigLike) -> None:
-        """RecBole's sampler draws interactions, and their negatives."""
+        """Raise ValueError if RecBole's sampler is to draw users, or negatives are in_batch."""
         sampling = self.train_neg_sample_args
         drawn = isinstance(sampling, NegativeSampling) and sampling.drawn
         if drawn and (self.negatives, self.sample_by) != ("sampled", "interaction"):

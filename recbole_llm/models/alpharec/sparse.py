@@ -1,7 +1,7 @@
 """Products with constant sparse matrices, and scores of chosen (user, item) pairs.
 
-Everything is an `embedding_bag`: on CPU it is several times faster than torch's sparse tensors or
-a gather, on GPU it works as it is, and its double precision is exact.
+All of them are an `embedding_bag`: on a CPU it is several times faster than torch's sparse tensors
+or a gather, it also works on a GPU, and it is exact in double precision.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def pair_scores(users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
         ids: int [B, k].
 
     Returns:
-        [B, k]; in single precision where the vectors have less.
+        [B, k]; in float32 if the vectors are narrower.
     """
     dtype = torch.promote_types(users.dtype, torch.float32)
     with torch.autocast(users.device.type, enabled=False):
@@ -73,7 +73,7 @@ class _PairScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, users: Tensor, items: Tensor, ids: Tensor) -> Tensor:
         ctx.save_for_backward(users, items, ids)
-        # The gradient of a weighted sum of rows by its weights is the product with each row.
+        # The gradient of a weighted sum of rows by a weight is the product with the weight's row.
         weights = users.new_zeros(ids.numel(), requires_grad=True)
         with torch.enable_grad():
             sums = weighted_sums(items.detach(), ids.reshape(-1), _row_starts(ids), weights)

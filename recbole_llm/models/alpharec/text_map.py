@@ -15,16 +15,16 @@ _SPREAD = 0.5  # root mean square entry of whitened vectors
 
 
 class TextLinear(nn.Linear):
-    """A linear layer behind x -> (x - center) M, which evens out a text space (`whitening`).
+    """A linear layer after x -> (x - center) M, which evens out a text space (`whitening`).
 
     Text vectors have a large common part and few strong directions, so gradient descent on the
-    weight is slow along all others. The layer can undo M, so it ranges over the same functions; for
-    the same reason one without bias has no center.
+    weight is slow along all others. The layer can undo M, so it ranges over the same functions as
+    before. A layer without bias could not undo a center, so it has none.
 
-    M is part of the state: another data set's texts go through the same one.
+    M is part of the state: texts of another data set go through the same M.
 
     Args:
-        text: text vectors, float [n, D]; rows of zeros have no say.
+        text: text vectors, float [n, D]; rows of zeros are ignored.
         size: of the result.
         power: of `whitening`; 0: none.
     """
@@ -40,7 +40,7 @@ class TextLinear(nn.Linear):
             self.register_buffer(name, buffer)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias that do on raw vectors what the layer's own do on whitened ones."""
+        """Return weight and bias that act on raw vectors as the layer's own on whitened vectors."""
         if self.matrix is None or self.center is None:
             return self.weight, self.bias
         weight = self.weight @ self.matrix
@@ -51,7 +51,7 @@ class TextLinear(nn.Linear):
         device = x.device.type
         if self.matrix is None or self.center is None or not torch.is_autocast_enabled(device):
             return F.linear(x, *self.folded())
-        # M makes small differences of texts large, and half precision would have rounded them off.
+        # M enlarges small differences of texts, which half precision would round off before.
         with torch.autocast(device, enabled=False):
             whitened = (x - self.center) @ self.matrix.t()
         return super().forward(whitened)
@@ -62,7 +62,7 @@ class MLPMap(nn.Module):
 
     Args:
         text: text vectors, [n, D].
-        hidden_size: None: D // 2, as the authors (their language model v3).
+        hidden_size: None: D // 2, as in the authors' code (language model v3).
         out_size: of the preference vectors.
         power: of the whitening before W1.
     """
@@ -81,13 +81,13 @@ class MLPMap(nn.Module):
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].
 
-        Exact, but in a cheaper order: means are linear, so W1 is applied to the items before they
-        are taken, and N user texts of D numbers never exist. What is hidden_size wide is written
-        over and never joined, which saves a fifth of a run's memory.
+        Exact, but in a cheaper order: means are linear, so W1 is applied to the items before the
+        means are taken, and no user texts [N, D] exist. Tensors of width hidden_size are
+        overwritten and never concatenated, which saves a fifth of a run's memory.
         """
         items = self.hidden(text)  # [n, hidden_size]
         users = graph.user_means(items)  # [N, hidden_size]; zeros where there are no items
-        if count := len(graph.without):  # which have W1 0 + b1
+        if count := len(graph.without):  # users without items have W1 0 + b1
             nobodys = self.hidden(text.new_zeros(1, text.shape[1]))
             users.index_add_(0, graph.without, nobodys.expand(count, -1).to(users.dtype))
         hidden = (F.leaky_relu_(users, SLOPE), F.leaky_relu_(items, SLOPE))
@@ -95,7 +95,7 @@ class MLPMap(nn.Module):
 
 
 class LinearMap(TextLinear):
-    """f(x) = W x: the paper's probe whether the text space already holds the preferences."""
+    """f(x) = W x: the paper's probe of whether the text space already holds the preferences."""
 
     def on_graph(self, text: Tensor, graph: InteractionGraph) -> Tensor:
         """Convolution of f(user means) and f(text): text [n, D] -> [N + n, out_size].

@@ -19,7 +19,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             config=PROPERTIES / "model" / "BAHE.yaml",
             reads=("item_text",),
             paper="Geng et al., SIGIR 2024",
-            summary="behaviors through an LLM's lower layers once, its upper layers over them",
+            summary="an LLM's lower layers encode behaviors once, its upper layers read histories",
         )
     )
 
@@ -32,6 +32,6 @@ def register_features(register: Callable[[FeatureSpec], None]) -> None:
             "recbole_llm.models.bahe.behaviors:behavior_text",
             settings="recbole_llm.models.bahe.settings:BAHESettings",
             rows="other",
-            summary="texts of distinct behaviors: an item, with what the interaction says of it",
+            summary="texts of distinct behaviors: an item, and what the interaction says of it",
         )
     )

@@ -1,4 +1,4 @@
-"""Behaviors: what a user did, as texts, each distinct one encoded once."""
+"""Behaviors: what users did, as texts; each distinct behavior is encoded once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_llm.features.text import encode_named
 from recbole_llm.models.bahe.settings import BAHESettings
 
 BEHAVIOR = "behavior_id"
-_NUMBERS = "behavior_field"  # a vocabulary: the behavior fields of a field of numbers
+_NUMBERS = "behavior_field"  # the vocabulary of behavior fields that are numbers
 
 
 class Behavior(NamedTuple):
@@ -31,13 +31,13 @@ class Behavior(NamedTuple):
 
 
 class BehaviorDataset(SequentialDataset):
-    """A sequential data set whose interactions name their behavior, where BAHE's keys ask for it.
+    """A sequential data set whose interactions name their behavior, if BAHE's keys ask for it.
 
-    The column `BEHAVIOR` numbers ``behaviors`` from 1; 0 is the item alone. A behavior says how
-    the user took the item, such as the rating, so it is read of histories and never of targets.
-    With a behavior field an item alone is of none of them, and is not read either.
-    ``behavior_fields`` are the fields that there may be: those of a vocabulary, which a
-    checkpoint keeps, so that files may gain and lose some.
+    The column `BEHAVIOR` numbers ``behaviors`` from 1; 0 is the item alone. A behavior includes the
+    outcome for the item, such as a rating, so it is read in histories and never for targets. If
+    there are behavior fields, an item alone belongs to none of them and is not read.
+    ``behavior_fields`` lists all fields that can occur. They come from a vocabulary that a
+    checkpoint keeps, so that files may gain and lose fields.
     """
 
     config: Config
@@ -45,7 +45,7 @@ class BehaviorDataset(SequentialDataset):
     behavior_fields: tuple[str, ...] = ("",)
 
     def _fill_nan(self) -> None:
-        # Before it, since missing numbers become the mean of all interactions, held-out ones too.
+        # RecBole then replaces missing numbers by the mean of all interactions, held-out ones too.
         settings = BAHESettings.of(self.config)
         if settings.behavior_prompt is not None or settings.behavior_field is not None:
             self._name_behaviors(settings)
@@ -72,7 +72,7 @@ class BehaviorDataset(SequentialDataset):
         )
 
     def number_as(self, other: BehaviorDataset) -> None:
-        """Number behaviors as another data set; one that it lacks counts as the item alone."""
+        """Number behaviors as another data set; a behavior that it lacks becomes the item alone."""
         number = {behavior: i for i, behavior in enumerate(other.behaviors, start=1)}
         if self.behaviors:
             other_number = [0, *(number.get(behavior, 0) for behavior in self.behaviors)]
@@ -90,7 +90,7 @@ class BehaviorDataset(SequentialDataset):
         return tuple(str(name) for name in tokens[1:])
 
     def _read_fields(self, settings: BAHESettings) -> list[str]:
-        """The interactions' fields that template and behavior field name."""
+        """Return the interaction fields that the template and `behavior_field` name."""
         single = (FeatureType.TOKEN, FeatureType.FLOAT)
         known = [f for f in self.inter_feat if self.field2type[f] in single and f != self.uid_field]
         template, name = settings.behavior_template(), settings.behavior_field
@@ -102,8 +102,8 @@ class BehaviorDataset(SequentialDataset):
         if name is not None and name not in known:
             raise ValueError(
                 f"behavior_field: the interactions have no field '{name}'; "
-                f"{near_hint(name, known)}loaded are: {', '.join(known)} (load_col); of "
-                f"tables `recbole-llm convert … --keep={name}` brings it"
+                f"{near_hint(name, known)}loaded are: {', '.join(known)} (load_col); "
+                f"`recbole-llm convert … --keep={name}` takes the field from tables"
             )
         read = {name} if template is None else {name, *template.variables()}
         return [f for f in known if f in read and f != self.iid_field]
@@ -118,7 +118,7 @@ class BehaviorDataset(SequentialDataset):
         return Behavior("" if name is None else str(values[name]), text)
 
     def _value(self, field: str, value: float) -> Any:
-        """The value as a template sees it; "" where it is missing, as in those of items."""
+        """Return the value as a template sees it; "" if it is missing, as in item templates."""
         if self.field2type[field] == FeatureType.FLOAT:
             return "" if np.isnan(value) else value
         return str(self.field2id_token[field][int(value)]) if value else ""
@@ -127,8 +127,8 @@ class BehaviorDataset(SequentialDataset):
 def behavior_text(config: Config, dataset: BehaviorDataset) -> EmbeddingTable:
     """Build the feature ``behavior_text``: [m + 1, D], by the numbers of the column `BEHAVIOR`;
     zeros for the padding and for behaviors without a text."""
-    # A number says nothing beyond its text, which the files may gain, lose or reorder: no weight
-    # depends on it. So the table is known by what makes its vectors alone.
+    # No weight depends on a behavior's number, and files may gain, lose or reorder behaviors. So
+    # the table's fingerprint covers only what makes its vectors.
     texts = {str(i): b.text for i, b in enumerate(dataset.behaviors, start=1) if b.text}
     if not texts:
         raise ValueError("behavior_prompt: the text of every behavior is empty")
@@ -140,8 +140,8 @@ def behavior_text(config: Config, dataset: BehaviorDataset) -> EmbeddingTable:
 
 
 def field_numbers(dataset: BehaviorDataset) -> IntArray:
-    """The behavior field of each behavior, int [m + 1]; -1, which is none, of an item alone where
-    there are fields."""
+    """Return the behavior field of each behavior, int [m + 1]; -1 (none) for an item alone if there
+    are behavior fields."""
     names = dataset.behavior_fields
     alone = 0 if names == ("",) else -1
     return np.array([alone, *(names.index(b.field) for b in dataset.behaviors)], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The baseline that BAHE replaces: one LLM, trained, over the text of history and target."""
+"""The baseline that BAHE replaces: one trained LLM over the text of history and target."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from recbole_llm.layers.decoder import CausalDecoder
 
 
 class CoupledLLM(nn.Module):
-    """Both halves over words; it gives what BAHE's halves give, a user's and an item's vector.
+    """Both halves over words; like BAHE's halves they give a user's and an item's vector.
 
-    The states of one pass over [history ; target]: the user's after the last word of the history,
-    the item's after the last word of the target. Word embeddings are not trained, which makes the
-    baseline cheaper.
+    These are states of one pass over [history ; target]: the user's is the state after the last
+    word of the history, the item's after the last word of the target. Word embeddings are not
+    trained, which makes the baseline cheaper.
 
     Args:
         tokens: the words of each item, padding first.
-        max_tokens: words that are read; the oldest behaviors are left out, and then the target's
-            last words.
-        batch_tokens: words of a pass without gradients.
+        max_tokens: maximum words of a pass; the oldest behaviors are left out until they fit. An
+            item keeps at most max_tokens - 1 words.
+        batch_tokens: words of a batch without gradients.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CoupledLLM(nn.Module):
         return users, targets
 
     def _words(self, history: Sequence[int], item: int) -> tuple[Tensor, int]:
-        """The words of a history and its target, and how many are the history's."""
+        """Return the words of a history and its target, and the number of the history's words."""
         target = self.tokens[item]
         room, kept = self.max_tokens - len(target), []
         for behavior in reversed([i for i in history if i]):

@@ -1,4 +1,4 @@
-"""The two halves of the decoder, as the settings ask for them."""
+"""The two halves of the decoder, built from the settings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from recbole_llm.models.bahe.settings import BAHESettings
 
 
 def upper_half(config: Config) -> CausalDecoder:
-    """The decoder's blocks above ``encoder_layer``, without its word embeddings.
+    """Build the decoder's blocks above ``encoder_layer``, without its word embeddings.
 
     Raises:
-        ValueError: the decoder is nowhere to be had, or cannot be split so.
+        ValueError: the decoder cannot be found, or cannot be split there.
     """
     settings = BAHESettings.of(config)
     model = _model(config, _source(config))
@@ -35,7 +35,7 @@ def upper_half(config: Config) -> CausalDecoder:
 
 
 def coupled_llm(config: Config, dataset: Dataset) -> CoupledLLM:
-    """Both halves in one, over the texts of the items."""
+    """Build both halves as one model over the texts of the items."""
     settings, source = BAHESettings.of(config), _source(config)
     model = _model(config, source)
     first = settings.first_block(config, depth_of(model))
@@ -55,7 +55,7 @@ def _source(config: Config) -> Source:
 
 
 def _model(config: Config, source: Source) -> Any:
-    """The decoder, with the encoder's adapter where it is the encoder's model."""
+    """Load the decoder, with the encoder's adapter if it is the encoder's model."""
     adapter = CausalLMSettings.of(config).encoder_adapter if _is_encoder_model(config) else None
     return with_adapter(source, torch.float32, adapter)
 
@@ -78,7 +78,7 @@ def _decoder(settings: BAHESettings, model: Any, first: int, count: int | None) 
 
 
 def _tokens(tokenizer: Any, texts: Texts, dataset: Dataset) -> list[list[int]]:
-    """Words of each item in the order of ids, padding first; each text ends in a line end."""
+    """Return the words of each item by id, padding first; each text ends with a newline."""
     names = dataset.field2id_token[dataset.iid_field][1:]
     lines = [f"{texts.get(str(name), '')}\n" for name in names]
     return [[], *tokenizer(lines, add_special_tokens=False)["input_ids"]]

@@ -36,8 +36,8 @@ class MLPHead(nn.Module):
     def forward(
         self, user: Tensor, item: Tensor, users: Tensor, items: Tensor, histories: Tensor
     ) -> Tensor:
-        """user, item [*, S], their ids int [*], the users' items int [*, L], which are read where
-        `reads_histories` says so -> logits [*]; leading dimensions broadcast."""
+        """Vectors user, item [*, S], ids int [*], histories int [*, L], which are read only if
+        `reads_histories` -> logits [*]; leading dimensions broadcast."""
         return self.mlp(user, item, self.user_fields(users), self.item_fields(items))
 
     def regularization(self) -> Tensor | float:
@@ -46,9 +46,9 @@ class MLPHead(nn.Module):
 
 
 class TowerHead(nn.Module):
-    """One of RecBole's context models over the fields, or its DIN, whose MLP reads both vectors and
-    their product, normalized over the batch, besides; DIN's, which reads no users, their fields,
-    too."""
+    """One of RecBole's context models, or its DIN, whose MLP also reads both vectors and their
+    product, normalized over the batch. DIN itself reads no user fields, so its MLP reads their
+    embeddings, too."""
 
     def __init__(self, config: Config, dataset: Dataset, settings: BAHESettings) -> None:
         super().__init__()

@@ -27,8 +27,8 @@ from recbole_llm.models.item_cache import ItemCache
 
 
 def _small(layer: nn.Linear) -> nn.Linear:
-    """A map with small weights at the start, which Adam's steps of one size turn quickly. Their
-    scale does not matter where the head normalizes its inputs."""
+    """Give a map small weights, whose directions Adam's steps of fixed size change quickly. Their
+    scale does not matter if the head normalizes its inputs."""
     nn.init.normal_(layer.weight, std=0.05 / layer.in_features**0.5)
     nn.init.zeros_(layer.bias)
     return layer
@@ -37,10 +37,10 @@ def _small(layer: nn.Linear) -> nn.Linear:
 class BAHE(ItemCache, CTRRecommender):
     """An LLM's lower half encodes behaviors once; its upper half, trained, reads their sequence.
 
-    A history is numbers of items, or, below zero, of the data set's behaviors (Section 3.1,
-    atomic behavior encoding). The upper half over a user's behaviors gives the user's vector
-    (Section 3.2, behavior aggregation), over an item alone the item's; a head with the fields of
-    both gives the click probability (Section 3.3).
+    A history holds numbers of items or, below zero, of the data set's behaviors (Section 3.1,
+    atomic behavior encoding). The upper half reads a user's behaviors to give the user's vector
+    (Section 3.2, behavior aggregation), and an item alone to give the item's. A head that also
+    reads the fields of both gives the click probability (Section 3.3).
     """
 
     sequence_fields = (BEHAVIOR,)
@@ -74,8 +74,8 @@ class BAHE(ItemCache, CTRRecommender):
         self.reads_histories = self.head.reads_histories
 
     def history(self, interaction: Interaction) -> Tensor:
-        """Behaviors before the target, int [B, L]: numbers of items, or below zero of the data
-        set's behaviors; items alone where nothing else is known, as of new users."""
+        """Return behaviors before the target, int [B, L]: numbers of items or, below zero, of the
+        data set's behaviors; only items where no behavior is known, as for new users."""
         items: Tensor = super().history(interaction)
         if self.behaviors is None or self.BEHAVIOR_SEQ not in interaction:
             return items
@@ -83,16 +83,16 @@ class BAHE(ItemCache, CTRRecommender):
         return torch.where(behaviors > 0, -behaviors, items)
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
-        """The user after every behavior: int [B, L], bool [B, L] -> [B, L, S]."""
+        """Return the user's state after every behavior: int [B, L], bool [B, L] -> [B, L, S]."""
         vectors, numbers = self.items(item_seq.clamp(min=0)), (-item_seq).clamp(min=0)
-        if self.behaviors is not None:  # of each pair, one is the padding's zeros
+        if self.behaviors is not None:  # one of the two is the padding's zeros
             vectors = vectors + self.behaviors(numbers)
         vectors, fields = self.adapter(vectors), self.field_of[numbers]
         states = [self._field_states(vectors, mask & (fields == f)) for f in range(self.n_fields)]
         return self.user_map(torch.cat(states, dim=-1))  # [B, L, F * H] -> [B, L, S]
 
     def _field_states(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """The upper half over the behaviors of one field, read after every behavior of any."""
+        """Return the upper half's states of a field's behaviors, at every behavior of any field."""
         counts = mask.cumsum(1)  # [B, L]
         order = mask.int().argsort(dim=1, descending=True, stable=True)  # the field's own first
         order = order[:, : max(int(counts[:, -1].max()), 1), None]
@@ -105,7 +105,7 @@ class BAHE(ItemCache, CTRRecommender):
         return states.gather(1, latest) * (counts > 0)[..., None]
 
     def item_vectors(self, ids: Tensor) -> Tensor:
-        """The upper half over single items: int [*] -> [*, S]; each distinct one once."""
+        """Return the upper half's vectors of single items, each encoded once: int [*] -> [*, S]."""
         if not self.training:
             return self.cached_items(self._encode_catalogue)[ids]
         return map_distinct(self._encode_items, ids)
@@ -121,7 +121,7 @@ class BAHE(ItemCache, CTRRecommender):
         return self._encode_items(torch.arange(self.n_items, device=self.items.weight.device))
 
     def user_context(self, interaction: Interaction) -> UserContext:
-        """The users' states [B, S]; with `coupled` their histories alone, int [B, L]."""
+        """The users' states [B, S]; with `coupled` only their histories, int [B, L]."""
         if self.coupled is None:
             return super().user_context(interaction)
         return UserContext.without_states(self.history(interaction))
@@ -145,16 +145,16 @@ class BAHE(ItemCache, CTRRecommender):
 
     @staticmethod
     def interaction_fields(keys: Mapping[str, Any]) -> list[str]:
-        """Fields of the interactions that behaviors are made of, under these keys."""
+        """Return the fields of the interactions that these keys make behaviors of."""
         return BAHESettings.of(keys).behavior_fields()
 
     @property
     def takes_items(self) -> bool:
-        """Whether `add_items` makes sense: `coupled` reads words."""
+        """Whether `add_items` works; not with `coupled`, which reads words instead of vectors."""
         return self.coupled is None
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`. Their fields are unknown."""
+        """Add items after training; see `TextItemModel`. Their fields are unknown."""
         self.items.append(text)
         self.items_added(len(text))
 

@@ -48,45 +48,45 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """Decoder of the upper half: a local path or a hub name. None: encoder_model of causal_lm,
     else SmolLM2-135M-Instruct."""
     high_layers: Count | None = 1
-    """Blocks of the upper half: the first so many above encoder_layer, or with another encoder
-    the decoder's last ones. None: all (paper)."""
+    """Number of blocks of the upper half: the first ones above encoder_layer or, with another
+    encoder, the decoder's last ones. None: all (paper)."""
     vector_whitening: Share = 0.75
-    """0: the lower half's vectors as they are; up to 1: their directions are evened out first
-    (coupled: they are not read)."""
+    """Degree of whitening of the lower half's vectors (coupled: they are not read). 0: none; 1:
+    full."""
     user_pooling: Literal["last", "mean"] = "last"
     """The user's vector is the upper half's state after the last behavior, or the mean of the
     states so far."""
 
     head: Literal["MLP", "DIN", "DeepFM", "DCN", "AutoInt"] = "MLP"
-    """What reads the vectors and fields of user and item: the MLP of RecBole's DIN; DIN as a whole,
-    which attends to the history's items; or one of RecBole's context models over the fields. Their
-    MLPs read the vectors besides."""
+    """What reads the vectors and fields of user and item: the MLP of RecBole's DIN; or all of DIN,
+    which attends to the history's items, or one of RecBole's context models over the fields, whose
+    MLPs also read the vectors."""
     text_size: Count = 64
-    """Width that the upper half's vectors of users and items are mapped to for the head."""
+    """Width to which the upper half's vectors of users and items are mapped for the head."""
 
     behavior_prompt: Prompt = None
     """Template of a behavior's text over `item` (the item's text) and the fields of the
-    interaction, of which missing ones are empty. None: the item's text."""
+    interaction; missing fields are empty. None: the item's text."""
     behavior_field: FieldName | None = None
-    """Field of the interactions, such as an action, that parts a history into behavior fields,
-    read in parallel and concatenated; an interaction without it is left out. None: one."""
+    """Field of the interactions, such as an action, that splits a history into behavior fields,
+    read in parallel and concatenated; interactions without it are left out. None: no split."""
 
     coupled: Flag = False
     """The baseline that BAHE replaces: both halves, trained, over the text of the whole history
-    and the target; for train_level: prefix."""
+    and the target; needs train_level: prefix."""
     coupled_max_tokens: Annotated[int, Field(ge=2)] = 1024
-    """coupled: tokens of a text; the oldest behaviors are left out until it fits."""
+    """coupled: maximum tokens of a text; the oldest behaviors are left out until it fits."""
 
     train_level: Literal["prefix", "sequence"] = "sequence"
     """'sequence': one pass over a window gives the user before each of its targets; 'prefix':
     RecBole's rows, one target each."""
     window_stride: Count | Literal["full"] | None = "full"
-    """Targets that a full window supervises; full: all of it, so that no item is read twice; None:
-    MAX_ITEM_LIST_LENGTH // 4 + 1, which leaves each target more context and takes twice as long."""
+    """Number of targets that a full window supervises. full: all, so that no item is read twice.
+    None: MAX_ITEM_LIST_LENGTH // 4 + 1, for more context per target in twice the time."""
     learning_rate: Positive = 0.0005
     """Learning rate."""
     stopping_step: Count = 2
-    """Evaluations without improvement on validation that training goes on for."""
+    """Evaluations without improvement on validation that early stopping allows."""
 
     @classmethod
     def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -94,18 +94,18 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         return super().readers() | dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",)))
 
     def check(self, config: ConfigLike) -> None:
-        """Raise ValueError for keys that do not go together, and for templates as of prompts."""
+        """Raise ValueError for keys that do not go together, and for an invalid template."""
         if (feature := ItemSettings.of(config).item_feature) != "item_text":
             raise ValueError(f"item_feature: BAHE reads texts, not {feature}; leave it out")
         named = (self.behavior_prompt or self.behavior_field) is not None
         if self.coupled:
             self._check_coupled(config, named)
         if self.head == "DIN" and named:
-            raise ValueError("head: DIN reads items; leave behavior_prompt and _field out")
+            raise ValueError("head: DIN reads items; leave out behavior_prompt and behavior_field")
         if named and config["benchmark_filename"]:
             raise ValueError(
-                "benchmark_filename: ready-made splits have lists of items, and not what "
-                "behavior_prompt and _field read of a history; leave these out"
+                "benchmark_filename: ready-made splits have lists of items, but no columns for "
+                "behavior_prompt and behavior_field; leave these out"
             )
         self.behavior_template()
 
@@ -116,7 +116,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
             raise ValueError("coupled: is one LLM from end to end; set encoder: causal_lm")
         if named:
             raise ValueError(
-                "coupled: reads the items' texts; leave behavior_prompt and _field out"
+                "coupled: reads the items' texts; leave out behavior_prompt and behavior_field"
             )
         if self.user_pooling == "mean":
             raise ValueError("user_pooling: a coupled LLM reads its last state; leave it out")
@@ -130,7 +130,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         return find_template(self.behavior_prompt, "behavior_prompt", "behavior", "")
 
     def behavior_fields(self) -> list[str]:
-        """The fields that template and `behavior_field` name, without the item's text."""
+        """Return the fields that template and `behavior_field` name, without the item's text."""
         template = self.behavior_template()
         named = set() if template is None else template.variables() - {"item"}
         return sorted(named if self.behavior_field is None else {*named, self.behavior_field})
@@ -145,7 +145,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         """The first block of the upper half of a decoder of `depth` blocks.
 
         Raises:
-            ValueError: encoder_layer leaves one of the halves nothing.
+            ValueError: encoder_layer or high_layers does not fit the depth.
         """
         if EncoderSettings.of(config).encoder != "causal_lm":
             return depth - min(self.high_layers or depth, depth)
@@ -153,7 +153,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         first = layer + depth + 1 if layer < 0 else layer
         if not 0 <= first < depth:
             raise ValueError(
-                f"encoder_layer: {layer} leaves nothing of the decoder's {depth} blocks to the "
+                f"encoder_layer: {layer} leaves none of the decoder's {depth} blocks to the "
                 f"upper half; set 0 to {depth - 1}"
             )
         if (self.high_layers or 1) > depth - first:

@@ -33,7 +33,7 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
 
 @hookimpl
 def register_stages(register: Callable[[StageSpec], None]) -> None:
-    """The stage that writes the chains of thought, and the one that tunes their writer."""
+    """The stage that writes chains of thought, and the stage that tunes the model for it."""
     register(
         StageSpec(
             "thoughts",

@@ -1,4 +1,4 @@
-"""The in-context transformer (ICT): K examples and a query to the feature w."""
+"""The in-context transformer (ICT), from K examples and a query to the feature w."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class InContext(nn.Module):
         behavior: width of [user ; history ; item].
         text: widths of g, from the text vectors' D to H; r has them in reverse.
         n_heads, n_layers: of the decoder.
-        with_thoughts: whether examples have a chain of thought; else 2 K + 1 tokens.
+        with_thoughts: whether examples have a chain of thought; if not, there are 2 K + 1 tokens.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class InContext(nn.Module):
         self.label = nn.Embedding(2, size)
         self.decoder = Decoder(size, n_heads, n_layers)
         self.reconstruct = perceptron(text[::-1]) if with_thoughts else None  # r
-        self._before: tuple[Tensor, Tensor] | None = None  # of the last pass, with what follows
+        self._before: tuple[Tensor, Tensor] | None = None  # states to rebuild thoughts from
 
     def behaviors(
         self, user: Tensor, history: Tensor, history_text: Tensor, item: Tensor, item_text: Tensor
@@ -67,11 +67,11 @@ class InContext(nn.Module):
 
         Args:
             query: behavior tokens of the queries, [N, H].
-            behaviors: those of U examples, [U, H].
+            behaviors: behavior tokens of U examples, [U, H].
             thoughts: vectors of the examples' chains of thought, [U, D].
             labels: 0 or 1, int [U].
-            chosen: each query's examples, rows of U, int [N, K]; -1: none, which is a token of
-                zeros that nobody sees.
+            chosen: each query's examples, as rows of the U, int [N, K]; -1: none, which becomes
+                tokens of zeros that are masked.
 
         Returns:
             w, [N, H].
@@ -127,7 +127,7 @@ class InContext(nn.Module):
     @property
     def reconstruction(self) -> Tensor:
         """Reconstruction loss of the last pass, scalar; 0 without chains of thought, and after a
-        pass that was not of training."""
+        pass in eval mode."""
         if self.reconstruct is None or self._before is None:
             return torch.zeros(())
         states, thoughts = self._before  # [T, H], [T, D], the latter of length 1
@@ -141,7 +141,7 @@ class InContext(nn.Module):
 def build_in_context(
     settings: LLMCFSettings | LLMCFRetrievalSettings, behavior: int, text: int, size: int
 ) -> InContext:
-    """The transformer that settings ask for; `text` is D, `size` is H."""
+    """Build the transformer from its settings; `text` is D, `size` is H."""
     return InContext(
         behavior,
         [text, *settings.text_hidden_sizes, size],

@@ -6,21 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTH_STEP = 32  # the feed-forward net's width is a multiple of it
+WIDTH_STEP = 32  # which divides the feed-forward net's width
 EPS = 1e-5  # of the norms
 THETA = 10_000.0  # base of the rotary frequencies
 
 
 def rotary_table(length: int, size: int, device: torch.device | None = None) -> Tensor:
-    """Turns exp(i t theta^(-2j/d)) of position t and pair j, complex128 [length, size / 2]."""
+    """Rotations exp(i t theta^(-2j/d)) of position t and pair j, complex128 [length, size / 2]."""
     pairs = torch.arange(0, size, 2, dtype=torch.float64, device=device) / size
     angles = torch.arange(length, dtype=torch.float64, device=device)[:, None] * THETA**-pairs
     return torch.polar(torch.ones_like(angles), angles)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn the interleaved pairs (2j, 2j + 1) of x [*, T, d] by `turns` [T, d / 2]."""
-    numbers = x if x.dtype == torch.float64 else x.float()  # halves have no complex numbers
+    """Rotate the interleaved pairs (2j, 2j + 1) of x [*, T, d] by `turns` [T, d / 2]."""
+    numbers = x if x.dtype == torch.float64 else x.float()  # half precision has no complex type
     pairs = torch.view_as_complex(numbers.view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns.to(pairs.dtype)).flatten(-2).to(x.dtype)
 
@@ -44,8 +44,8 @@ class DecoderBlock(nn.Module):
         """[N, T, H] -> [N, P, H].
 
         Args:
-            turns: of the positions, from `rotary_table`.
-            allowed: whom each wanted position sees, bool [N or 1, 1, P, T]; None: plain causality.
+            turns: rotations of the positions, from `rotary_table`.
+            allowed: what each wanted position sees, bool [N or 1, 1, P, T]; None: a causal mask.
             at: the P positions whose states are wanted, int [P]; None: all T.
         """
         normed = self.attention_norm(x)

@@ -22,7 +22,7 @@ MIN_LIKED = 0.5  # labels are 0 or 1
 class Examples(NamedTuple):
     """E training examples; those with label 1 come first."""
 
-    names: list[str]  # unique, in terms of tokens
+    names: list[str]  # unique, made of tokens
     users: IntArray  # int [E]
     histories: IntArray  # items before the target, padded with 0 on the right, int [E, L]
     items: IntArray  # the targets, int [E]
@@ -39,13 +39,13 @@ def training_examples(
 ) -> Examples:
     """Draw some of the training interactions that have a history.
 
-    Of labeled data half have either label, as far as there are enough. A model of clicks that
-    trains on drawn negatives has examples of these: half of the targets are items that the user
-    has no training interaction with. A model that ranks a catalogue has targets that were chosen.
+    With labeled data, half of the examples have each label, as far as there are enough. If a click
+    model trains on drawn negatives, half of the targets are items with which the user has no
+    training interaction. If a model ranks a catalogue, all targets were chosen.
 
     Args:
         dataset: the training split.
-        count, seed: how many, and how they are drawn; None: `thought_examples`, `thought_seed`.
+        count, seed: number of examples and seed; None: `thought_examples`, `thought_seed`.
     """
     settings = ThoughtSettings.of(config)
     rng = np.random.default_rng(settings.thought_seed if seed is None else seed)
@@ -69,7 +69,7 @@ def training_examples(
 def _draw_rows(
     config: Config, inter: Interaction, count: int, rng: np.random.Generator
 ) -> IntArray:
-    """Row numbers of `count` interactions, or of all if there are fewer; half of either label."""
+    """Row numbers of `count` interactions, or of all if there are fewer; half of each label."""
     order, count = rng.permutation(len(inter)), min(count, len(inter))
     pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
     if not pointwise or count_negatives(config) or config["LABEL_FIELD"] not in inter:
@@ -98,8 +98,8 @@ def _targets_and_labels(
 
 
 def _draw_unknown_items(dataset: Dataset, users: IntArray, rng: np.random.Generator) -> IntArray:
-    """An item for each user that is in none of the user's training interactions, int [U]; 0 for a
-    user of (nearly) all items."""
+    """Draw an item for each user from those without a training interaction of the user, int [U]; 0
+    for a user of (nearly) all items."""
     known_users, known_items = training_interactions(dataset)
     known = np.unique(known_users * dataset.item_num + known_items)
     items = np.zeros_like(users)

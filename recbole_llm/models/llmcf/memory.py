@@ -16,7 +16,7 @@ from recbole_llm.layers.embedding import FrozenEmbedding
 from recbole_llm.models.llmcf.examples import Examples, training_examples
 from recbole_llm.models.llmcf.settings import ThoughtSettings
 
-NONE = -1  # row in the place of an example that there is none of
+NONE = -1  # row that stands for a missing example
 
 
 class ExampleColumns(NamedTuple):
@@ -38,9 +38,9 @@ class ExampleColumns(NamedTuple):
 class ExampleStore(nn.Module):
     """E examples, with the text vectors of all items.
 
-    A checkpoint holds the examples and the vectors of what was written about them. So a trained
-    model keeps them whatever became of the training interactions and of the texts, and a data set
-    that is numbered by a checkpoint has none until the checkpoint is loaded.
+    A checkpoint holds the examples and the vectors of their chains of thought. A trained model
+    therefore keeps them, even if training interactions and texts change. With a data set whose ids
+    come from a checkpoint, the store is empty until the checkpoint is loaded.
 
     Args:
         dataset: the training split.
@@ -90,7 +90,7 @@ class ExampleStore(nn.Module):
         self._derive()
 
     def _check(self) -> None:
-        """A checkpoint is a file that anybody may have written."""
+        """Check the columns, since anybody may have written a checkpoint."""
         columns, count, n_items = self.columns, len(self.users), len(self.text.weight)
         _check_column("users", columns.users, (count,), self.n_users)
         _check_column("items", columns.items, (count,), n_items)
@@ -114,20 +114,20 @@ def _check_column(
     known = limit is None or bool(((column >= 0) & (column < limit)).all())
     if column.shape != shape or not known:
         raise ValueError(
-            f"the checkpoint's examples are damaged: memory.{name} holds what is none of "
-            f"this model's; train again, or choose another file"
+            f"the checkpoint's examples are damaged: memory.{name} does not fit "
+            f"this model; train again, or choose another file"
         )
 
 
 def _no_examples(vectors: Matrix) -> ExampleColumns:
-    """Columns without rows, where the vectors of items are [n, D]."""
+    """Return columns without rows, for item vectors [n, D]."""
     ids = torch.zeros(0, dtype=torch.int64)
     return ExampleColumns(ids, ids[:, None], ids, ids, torch.from_numpy(vectors[:0]))
 
 
 def _draw_examples(config: Config, dataset: Dataset) -> ExampleColumns:
-    """Training examples, with the vectors of their chains of thought, or of what stands in their
-    place. Examples whose text is empty are left out."""
+    """Draw training examples, with the vectors of their chains of thought or of the texts that
+    replace them. Examples whose text is empty are left out."""
     examples = training_examples(config, dataset)
     if ThoughtSettings.of(config).thoughts != "llm":
         return ExampleColumns.of(examples, item_embeddings(config, dataset).matrix[examples.items])

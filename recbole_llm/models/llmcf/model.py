@@ -22,14 +22,14 @@ from recbole_llm.models.llmcf.memory import ExampleStore
 from recbole_llm.models.llmcf.search import FLOATS, ExampleSearch
 from recbole_llm.models.llmcf.settings import LLMCFSettings
 
-CONTEXT = "context_examples"  # column of the training rows: their examples
+CONTEXT = "context_examples"  # column with the examples of training rows
 
 
 class LLMCF(CTRRecommender):
     """DIN, DeepFM, DCN or AutoInt whose MLP reads w, too; loss = BCE + weight * reconstruction.
 
     A behavior token has the backbone's own embeddings of user and item; its history is the mean
-    of the items'.
+    of the items' embeddings.
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -44,7 +44,7 @@ class LLMCF(CTRRecommender):
         self.network = build_in_context(settings, behavior, self.memory.text.dimension, size)
 
     def before_training(self, train_data: AbstractDataLoader) -> None:
-        """Seek the contexts of all training rows at once, where their targets are known before."""
+        """Find the contexts of all training rows once, unless negatives are drawn later."""
         if self.n_negatives:
             return
         start, inter = perf_counter(), train_data.dataset.inter_feat
@@ -71,12 +71,12 @@ class LLMCF(CTRRecommender):
         return loss + self.weight * self.network.reconstruction
 
     def pair_floats(self) -> int:
-        """Floats on a pair's way to its logit: similarities, tokens, the MLP."""
+        """Return the floats that a pair needs: similarities, tokens and the MLP."""
         tokens = (3 * self.search.n_examples + 1) * 8 * self.network.label.embedding_dim
         return len(self.memory.users) + tokens + self.tower.pair_floats()
 
     def find_examples(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
-        """The examples of queries, rows of `memory`: int [*], int [*, L], int [*] -> int [*, K]."""
+        """Find queries' examples, rows of `memory`: int [*], int [*, L], int [*] -> int [*, K]."""
         text, lengths = self.memory.mean_text(histories), (histories != 0).sum(-1)
         return self.search.find(users, lengths, text, items)
 
@@ -84,7 +84,7 @@ class LLMCF(CTRRecommender):
         self, context: UserContext, users: Tensor, items: Tensor, examples: Tensor | None = None
     ) -> Tensor:
         """Logits of pairs: histories int [*, L], int [*], int [*] -> [*]; their examples int
-        [*, K], None: to be sought."""
+        [*, K], None: the search finds them."""
         histories, length = context.histories, context.histories.shape[-1]
         leading = np.broadcast_shapes(histories.shape[:-1], users.shape)
         query_users = users.expand(leading).reshape(-1)

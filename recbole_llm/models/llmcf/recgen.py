@@ -1,7 +1,7 @@
-"""RecGen: the language model that writes chains of thought learns to recommend first.
+"""RecGen, which tunes the language model to recommend before it writes chains of thought.
 
-Recommendations of the data set are mixed with general instructions, which keep what the model can
-do. All of the data set is of training interactions.
+Recommendations from the data set are mixed with general instructions, so that the model keeps its
+abilities. What is read of the data set are training interactions alone.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class RecGenStage(TuneStage):
 
 
 def instructions(file: str) -> Iterator[Sample]:
-    """General instructions, a JSON object a line.
+    """Read general instructions, one JSON object per line.
 
     Raises:
-        ValueError: no such file, or a line of another form.
+        ValueError: there is no such file, or a line has another form.
     """
     path = expanded(file)
     if not path.is_file():

@@ -22,7 +22,7 @@ class LLMCFRetrieval(SequenceRecommender):
     """state = backbone + feature_weight * w at every position; loss = recommendation loss +
     weight * reconstruction. Contexts are found by the history alone, never by the target."""
 
-    reads_history_alone = False  # who the user is counts, too
+    reads_history_alone = False  # the user's id counts, too
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         super().__init__(config, dataset)
@@ -52,7 +52,7 @@ class LLMCFRetrieval(SequenceRecommender):
         return self._encode_last(self._users(interaction), interaction[self.ITEM_SEQ])
 
     def states_of_pairs(self, interaction: Interaction) -> Tensor:
-        """The same as `row_states`, with equal users and histories read once."""
+        """Return the same as `row_states`, but read equal pairs of user and history once."""
         rows = torch.cat([self._users(interaction)[:, None], interaction[self.ITEM_SEQ]], dim=1)
         return map_distinct_rows(lambda rows: self._encode_last(rows[:, 0], rows[:, 1:]), rows)
 
@@ -70,7 +70,7 @@ class LLMCFRetrieval(SequenceRecommender):
         return self._encode_at(users, item_seq, slots == last_slots(item_seq != 0)[:, None])
 
     def _users(self, interaction: Interaction) -> Tensor:
-        """Users of the rows, int [B]; 0 for new ones."""
+        """Return the users of the rows, int [B]; 0 for new users."""
         if self.USER_ID in interaction:
             return interaction[self.USER_ID]
         return torch.zeros_like(interaction[self.ITEM_SEQ][:, 0])
@@ -84,8 +84,8 @@ class LLMCFRetrieval(SequenceRecommender):
         text = self.memory.text(item_seq).cumsum(1)[wanted]  # sums over the items so far, [T, D]
         text = text / lengths.clamp(min=1)[:, None]
         query_users = users[:, None].expand_as(wanted)[wanted]
-        # The window of a long history begins later than the history: its lengths are at most the
-        # true ones, and exclude at least what these would.
+        # The window of a long history leaves out its start. These lengths are therefore at most the
+        # true ones, and exclude at least the examples that the true ones would.
         chosen = self.search.find(query_users, lengths, text)
         masked = torch.zeros_like(query_users)
         query = self._tokens(query_users, states, text, masked)

@@ -9,23 +9,23 @@ from torch import Tensor
 from recbole_llm.models.llmcf.memory import NONE, ExampleStore
 from recbole_llm.models.llmcf.settings import ContextSettings
 
-FLOATS = 2**24  # similarities, or numbers of texts, at once in a search
+FLOATS = 2**24  # similarities, or entries of text vectors, at once in a search
 # Factors of a 31-bit mix of a query's ids and an example's row (ablation `retrieval: random`).
 _MIX = (73_856_093, 19_349_663, 83_492_791)
 
 
 class ExampleSearch:
-    """Finds the examples that are nearest to a query, which make up its context, exactly.
+    """Finds the examples nearest to a query, which are its context, by exact search.
 
-    Similarity is 1/2 <mean history texts> + 1/2 <target texts>, or the first alone. An example goes
-    to a query of the same user only if it is earlier: not the query's own interaction, not a later
-    one. Since lengths of histories stop at MAX_ITEM_LIST_LENGTH, some earlier examples of long
-    histories do not go there either.
+    Similarity is 1/2 <mean history texts> + 1/2 <target texts>, or the first alone. A query
+    gets an example of its own user only if the example is earlier: not the query's own interaction,
+    and no later one. Since history lengths are cut at MAX_ITEM_LIST_LENGTH, some earlier examples
+    of long histories are left out, too.
 
     Args:
         store: the examples.
         both_labels: whether half of a context has label 1 and half 0, and the target's text counts
-            (clicks); else all examples are alike, and histories alone count (retrieval).
+            (clicks); otherwise labels do not matter, and histories alone count (retrieval).
     """
 
     def __init__(self, store: ExampleStore, settings: ContextSettings, both_labels: bool) -> None:
@@ -35,13 +35,13 @@ class ExampleSearch:
     def find(
         self, users: Tensor, lengths: Tensor, history_text: Tensor, items: Tensor | None = None
     ) -> Tensor:
-        """The contexts of queries, nearest examples first.
+        """Find the contexts of queries, nearest examples first.
 
         Args:
-            users: int [*]; 0 for new ones.
+            users: int [*]; 0 for new users.
             lengths: of their histories, int [*].
-            history_text: mean texts of these, [*, D].
-            items: the targets, int [*]; None: there is none. Leading dimensions broadcast.
+            history_text: mean text vectors of the histories, [*, D].
+            items: the targets, int [*]; None: no targets. Leading dimensions broadcast.
 
         Returns:
             Rows of the examples, int [*, K]; -1 where there are too few.
@@ -74,13 +74,13 @@ class ExampleSearch:
     def _similarities(self, history_text: Tensor, items: Tensor | None) -> Tensor:
         """Similarities to the examples, without the common factor 1/2, [*, E]."""
         text, store = self.store.text, self.store
-        # In half precision near similarities tie, and training would see other examples.
+        # In half precision close similarities would tie, and training would see other examples.
         with torch.autocast(history_text.device.type, enabled=False):
             scores = history_text @ store.history_text.t()
             return scores if items is None else scores + text(items) @ text(store.items).t()
 
     def _random_scores(self, users: Tensor, lengths: Tensor, items: Tensor | None) -> Tensor:
-        """Numbers that look random and are the same each time, float [*, E]."""
+        """Return pseudo-random scores that are the same each time, float [*, E]."""
         query = users * _MIX[0] + lengths * _MIX[1] + (0 if items is None else items * _MIX[2])
         rows = torch.arange(1, len(self.store.users) + 1)
         numbers = query[..., None] ^ (rows * _MIX[1]).to(query)
@@ -90,7 +90,7 @@ class ExampleSearch:
 
 
 def _nearest(scores: Tensor, count: int, offset: int) -> Tensor:
-    """Columns of the highest scores, moved by `offset`: [*, E'] -> int [*, count]."""
+    """Return the columns of the highest scores, shifted by `offset`: [*, E'] -> int [*, count]."""
     best, rows = scores.topk(min(count, scores.shape[-1]), dim=-1)
     rows = torch.where(best > -torch.inf, rows + offset, NONE)
     return F.pad(rows, (0, count - rows.shape[-1]), value=NONE)

@@ -33,20 +33,21 @@ class ThoughtSettings(Settings):
     """The examples, and the chains of thought about them."""
 
     thoughts: Literal["llm", "item_text", "none"] = "llm"
-    """What an example's chain-of-thought token holds: what the language model wrote (paper); the
-    text of the example's item in its place (no language model); none: there is no such token."""
+    """What an example's chain-of-thought token holds. llm: the language model's text (paper);
+    item_text: the text of the example's item (no language model); none: there is no token."""
     thought_examples: Count = 256
-    """Training interactions that are written about, half of each label where there are labels;
-    paper: a tenth of all."""
+    """Number of training interactions that are written about, half of each label if there are
+    labels; paper: a tenth of all."""
     thought_candidates: Count = 3
-    """Texts that are written about an example, of which the best is kept."""
+    """Number of texts that are written about an example; the best is kept."""
     thought_history: Count = 5
-    """Items of the history in the prompt, the last ones."""
+    """Number of last items of the history in the prompt."""
     thought_prompt: Prompt = None
-    """Template of the prompt over `history` (texts of items, shortened), `target` (the same) and
-    `chosen` (whether it was). None: the data set's in properties/prompt, else thought.jinja."""
+    """Template of the prompt over `history` (texts of items, shortened), `target` (likewise) and
+    `chosen` (whether the target was). None: the data set's in properties/prompt, else
+    thought.jinja."""
     thought_seed: Natural = 0
-    """Seed that examples are drawn with."""
+    """Seed for drawing the examples."""
 
     def check(self, config: ConfigLike) -> None:
         """Raise PromptError for a template that cannot be found, parsed or filled."""
@@ -66,16 +67,16 @@ class RecGenSettings(TuneSettings):
     """The stage recgen, which tunes the generator's model (prepare --stage=recgen)."""
 
     recgen_instructions: Local[Text | None] = None
-    """File of general instructions that are learnt beside those of the data set, JSON lines of
-    "instruction", "output" and perhaps "input", so that the model keeps what it can do; None:
-    none."""
+    """File of general instructions that are learned together with the data set's, so that the
+    model keeps its abilities: JSON lines of "instruction", "output" and optionally "input". None:
+    no such instructions."""
 
 
 class ContextSettings(Settings):
     """The in-context transformer."""
 
     elsewhere: ClassVar[tuple[tuple[str, ...], str]] = ((), "")
-    """Backbones of the other task, and what to say of them."""
+    """Backbones of the other task, and what an error says of them."""
 
     n_examples: Count = 4
     """K, examples in the context of a query; paper: 4."""
@@ -92,7 +93,7 @@ class ContextSettings(Settings):
 
     @classmethod
     def of(cls, config: ConfigLike) -> Self:
-        """See `Settings`; a backbone of the other task is told so."""
+        """See `Settings`; for a backbone of the other task the error names that task's model."""
         name = config["backbone"] if "backbone" in config else None
         others, advice = cls.elsewhere
         if name in others:
@@ -119,7 +120,7 @@ class LLMCFSettings(
     """Widths of the hidden layers of the MLP, and of DIN's attention to the history; RecBole's DIN:
     three of 256, which take ten times as long."""
     stopping_step: Natural = 2
-    """Evaluations without improvement on validation that training goes on for."""
+    """Evaluations without improvement on validation that early stopping allows."""
     context_size: Count = 32
     """H, size of the tokens and of w."""
 

@@ -1,4 +1,4 @@
-"""The stage that has chains of thought written about training examples."""
+"""The stage that writes chains of thought about training examples."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 class WriteThoughts(GenerateStage):
-    """Candidates for each example by a language model, of which the best by `candidate_scores`
-    is kept."""
+    """A language model writes candidates for each example; the best by `candidate_scores` is
+    kept."""
 
     name = "thoughts"
 
@@ -40,13 +40,13 @@ class WriteThoughts(GenerateStage):
         return ThoughtSettings.of(self.config)
 
     def complete(self) -> StageReport:
-        """Write what is missing; nothing where the model reads no such texts."""
+        """Write the missing texts, or none if the model reads no such texts."""
         if self.settings.thoughts != "llm":
             return StageReport(self.name, 0, 0, self.unit, 0.0)
         return super().complete()
 
     def generators(self) -> Sequence[Generator]:
-        """One a candidate."""
+        """Return one generator per candidate."""
         return create_generators(self.config, self.settings.thought_candidates)
 
     @cached_property
@@ -73,11 +73,11 @@ class WriteThoughts(GenerateStage):
         return dict(sorted(prompts.items(), key=lambda pair: len(pair[1])))
 
     def inputs(self) -> Mapping[str, Any]:
-        """The inputs of the texts, and where there are several candidates, of the choice."""
+        """Return the inputs of the texts and, with several candidates, of the choice."""
         inputs = dict(super().inputs())
         if self.settings.thought_candidates > 1:
             facts = [[name, *known] for name, known in self.facts.items()]
-            encoder: Any = create_encoder(self.config)  # which is no file of vectors
+            encoder: Any = create_encoder(self.config)  # never precomputed, see `check`
             inputs["chosen by"] = [encoder.fingerprint, digest(facts)]
         return inputs
 
@@ -104,8 +104,8 @@ class WriteThoughts(GenerateStage):
 
 
 def facts_of(config: Config, dataset: Dataset, examples: Examples) -> dict[str, list[str]]:
-    """{example: what a prompt says of it}: the beginnings of the texts of the history's last
-    `thought_history` items and then of the target's; without examples whose target has none."""
+    """Return {example: facts for its prompt}: the beginnings of the texts of the history's last
+    `thought_history` items, then of the target. Examples whose target has no text are left out."""
     texts = item_texts(config, dataset)
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
     longest = ThoughtSettings.of(config).thought_history
@@ -134,13 +134,13 @@ def candidate_scores(
 ) -> npt.NDArray[np.float64]:
     """Scores of the candidates for an example, by cosines of sentence embeddings.
 
-    - coherence: of each sentence with the next, mean; 0 of a single one, and repetitions are left
-      out, so that a text that goes round in circles gains nothing;
+    - coherence: of each sentence with the next, mean; 0 for a single sentence. Repetitions are left
+      out, so that a text that repeats itself gains nothing;
     - completeness: of each fact of the prompt with the sentence nearest to it, mean;
     - relevance: of the text with the target;
     - consistency: of the text with the other candidates, mean.
 
-    The paper names the four; how they are computed is this package's.
+    The paper names the four scores; the way to compute them is this package's.
 
     Args:
         texts: C candidates.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recbole_llm.core.arrays import IntArray
 
-USERS_AT_ONCE = 256  # of the teachers' histories
+USERS_AT_ONCE = 256  # teachers whose histories are encoded together
 
 
 class Histories(nn.Module):
@@ -19,7 +19,7 @@ class Histories(nn.Module):
 
     Args:
         users, items: int [N] each, sorted by user, then time (`training_interactions`).
-        n_users: ids of users are below it.
+        n_users: user ids are below it.
     """
 
     items: Tensor  # int [N]
@@ -37,12 +37,12 @@ class Histories(nn.Module):
         return self.starts.diff()
 
     def last(self, users: Tensor) -> Tensor:
-        """Each user's last item, int [B] -> [B]; users with a history only."""
+        """Return each user's last item, int [B] -> [B]; only for users with a history."""
         return self.items[self.starts[users + 1] - 1]
 
     def before_last(self, users: Tensor, max_length: int) -> Tensor:
-        """The items up to the last but one, at most `max_length` of them: [B] -> [B, l],
-        right-padded."""
+        """Return each user's last items before the very last one, at most `max_length`: [B] ->
+        [B, l], right-padded."""
         end = self.starts[users + 1] - 1
         real = (end - self.starts[users]).clamp(0, max_length)  # [B]
         slots = torch.arange(int(real.max()), device=users.device)
@@ -86,7 +86,7 @@ class SelfDistillation(nn.Module):
         self.register_buffer("filled", torch.zeros(rows, dtype=torch.bool), persistent=False)
 
     def is_history_end(self, users: Tensor, item_seq: Tensor, targets: Tensor) -> Tensor:
-        """Whether a row is the last stretch of its user's training history, bool [B].
+        """Return whether each row is the end of its user's training history, bool [B].
 
         Args:
             users: int [B].
@@ -100,7 +100,7 @@ class SelfDistillation(nn.Module):
         return is_last & torch.eq(*padded).all(1)
 
     def forward(self, states: Tensor, users: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        """kd of some users, scalar.
+        """Return kd of some users, scalar.
 
         Args:
             states: their last states, [B, S].
@@ -112,7 +112,7 @@ class SelfDistillation(nn.Module):
         loss = states.new_zeros(())
         if bool(known.any()):
             teachers = self._mean_states(similar[known], present[known], encode)
-            # The differences are small: in half precision they, and gradients, would be rounding.
+            # In half precision the small differences, and gradients, would be rounding errors.
             wide = torch.promote_types(states.dtype, torch.float32)
             loss = (states[known].to(wide) - teachers.to(wide)).square().mean()
         if len(self.bank):
@@ -121,7 +121,7 @@ class SelfDistillation(nn.Module):
         return loss
 
     def _look_up_similar(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """Similar users of each user and which of them exist (and have a state), [B, N]."""
+        """Return each user's similar users and which of them exist (and have a state), [B, N]."""
         similar = self.neighbors[users].long()
         present = similar >= 0
         if len(self.bank):
@@ -144,7 +144,7 @@ class SelfDistillation(nn.Module):
         """Last states of distinct users, int [U] -> [U, S]."""
         if len(self.bank):
             return self.bank[users]
-        # Users of like length go together, so that little padding is computed.
+        # Histories of similar length go together, so that little padding is computed.
         order = self.histories.lengths[users].argsort()
         parts = torch.split(users[order], USERS_AT_ONCE)
         histories = (self.histories.before_last(part, self.max_length) for part in parts)

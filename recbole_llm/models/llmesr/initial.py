@@ -14,12 +14,12 @@ SHARPNESS = 2.0  # of the aligned start's attention: at 1 a position sees more o
 
 @torch.no_grad()
 def initialize(network: DualView, settings: LLMESRSettings) -> None:
-    """Set a network's initial weights but the backbone's.
+    """Set a network's initial weights, except the backbone's.
 
     With ``aligned_init`` both views are the same at first: a position attends to little but its own
-    item, and its score of a candidate is their likeness. The authors start adapter and
-    cross-attention at random, which hides each position's own item: the cross-attention has no
-    residual connection.
+    item, and its score of a candidate is the two items' similarity. The authors start
+    adapter and cross-attention at random, which hides each position's own item, since the
+    cross-attention has no residual connection.
     """
     matrix = network.text.weight.numpy()  # [n, D]
     table = network.item_embedding.weight  # [n, H]

@@ -15,7 +15,7 @@ from recbole_llm.layers.embedding import FrozenEmbedding, map_distinct
 from recbole_llm.layers.packing import Layout
 from recbole_llm.models.llmesr.settings import LLMESRSettings
 
-# Inputs have their positions already; SASRec has its authors' block.
+# Inputs already contain positions; SASRec has its authors' block.
 BACKBONE_OPTIONS: dict[str, dict[str, Any]] = {
     "SASRec": {"original": True, "position": False, "input_norm": False},
     "BERT4Rec": {"position": False},
@@ -44,7 +44,7 @@ class Adapter(nn.Module):
 
 
 class CrossAttention(SelfAttention):
-    """C(queries, keys and values): unbiased q, k, v, a biased output, no residual, no norm."""
+    """C(queries, keys and values): bias only in the output, no residual connection, no norm."""
 
     def __init__(self, hidden_size: int, n_heads: int) -> None:
         super().__init__(hidden_size, n_heads, dropout=0.0, bias=False)
@@ -55,8 +55,8 @@ class CrossAttention(SelfAttention):
 
 
 class DualView(nn.Module):
-    """Semantic and collaborative streams, cross-attention both ways, a backbone on each (or one,
-    which the views share)."""
+    """Semantic and collaborative streams, cross-attention both ways, and a backbone per view (or a
+    shared one)."""
 
     def __init__(self, settings: LLMESRSettings, text: FrozenEmbedding) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class DualView(nn.Module):
         self.to_semantic = CrossAttention(size, heads) if crossed else None
         unread = {"semantic": self.item_embedding, "collaborative": self.adapter}.get(self.views)
         if unread is not None:
-            unread.requires_grad_(False)  # no parameter of a model with the other view alone
+            unread.requires_grad_(False)  # a model with the other view alone does not use it
 
     @property
     def size(self) -> int:
@@ -99,7 +99,7 @@ class DualView(nn.Module):
         return states
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """F after some items, row by row: int [B, L], bool [B, L] twice -> [T, 2 H]."""
+        """F after some items, row by row: item_seq int [B, L], masks bool [B, L] -> [T, 2 H]."""
         padded = self._cross_attend(item_seq, mask)
         if len(self.backbones) == len(padded):
             nets: list[Any] = list(self.backbones)
@@ -118,7 +118,7 @@ class DualView(nn.Module):
         return torch.cat([net.last(x, mask) for net, x in zip(nets, padded, strict=True)], dim=1)
 
     def _cross_attend(self, item_seq: Tensor, mask: Tensor) -> list[Tensor]:
-        """Inputs of the backbones, [B, L, H] a view."""
+        """Return the backbones' inputs, [B, L, H] per view."""
         layout = Layout(mask)
         streams = self._streams(layout, item_seq)
         if self.to_collaborative is not None and self.to_semantic is not None:
@@ -131,7 +131,7 @@ class DualView(nn.Module):
         return [layout.unpack(stream) for stream in streams]
 
     def _streams(self, layout: Layout, item_seq: Tensor) -> list[Tensor]:
-        """sqrt(H) * item + position of every real slot, [T, H] a view."""
+        """sqrt(H) * item + position of every real slot, [T, H] per view."""
         positions = self.position_embedding(layout.pack(layout.mask.long().cumsum(1)))
         vectors = self._vectors(layout.pack(item_seq))
         return [self.dropout(self.scale * x + positions) for x in vectors]

@@ -26,8 +26,8 @@ from recbole_llm.models.llmesr.settings import LLMESRSettings
 class LLMESR(SequenceRecommender):
     """Dual-view modeling and retrieval-augmented self-distillation.
 
-    loss = recommendation loss + alpha * mean (F_u - mean of similar users' F, detached)^2,
-    taken once an epoch a user: where a row ends in the user's last training item.
+    loss = recommendation loss + alpha * mean (F_u - mean of similar users' F, detached)^2. The
+    second term counts once per user and epoch, where a row ends in the last training item.
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -38,18 +38,18 @@ class LLMESR(SequenceRecommender):
         table = item_embeddings(config, dataset)
         self.network = DualView(settings, WhitenedEmbedding(table, settings.text_whitening))
         initialize(self.network, settings)
-        self.distillation: SelfDistillation | None = None  # a trained model does without it
+        self.distillation: SelfDistillation | None = None  # for training only
         self._config = config
 
     def before_training(self, train_data: AbstractDataLoader) -> None:
-        """Seek the similar users, from training histories alone."""
+        """Find the similar users, from training histories alone."""
         if self.alpha == 0:
             return
         dataset, start = train_data.dataset, time.perf_counter()
         vectors = features_of(dataset, self._config)["user_text"].matrix
         users, items = training_interactions(dataset)
         histories = Histories(users, items, dataset.user_num)
-        # A history of one item has no position to distil at.
+        # A history of one item has no position to distill at.
         candidates = (histories.lengths > 1).numpy()
         similar = nearest_neighbors(vectors, self.n_similar_users, candidates)
         size, length = self.network.size, self.max_seq_length
@@ -65,7 +65,7 @@ class LLMESR(SequenceRecommender):
         return self.network.states(item_seq, mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """F after some items: int [B, L], bool [B, L] twice -> [T, 2 H]."""
+        """F after some items: item_seq int [B, L], masks bool [B, L] -> [T, 2 H]."""
         return self.network.states_at(item_seq, mask, wanted)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class LLMESR(SequenceRecommender):
         return self.network.item_vectors(ids)
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`."""
+        """Add items after training; see `TextItemModel`."""
         append_items(self.network.text, text, self.network.item_embedding)
         self.items_added(len(text))
 
@@ -92,14 +92,14 @@ class LLMESR(SequenceRecommender):
     def distillation_loss(self, interaction: Interaction, rows: TrainingRows) -> Tensor:
         """Distillation loss over the rows that end in their user's last training item, scalar."""
         if self.distillation is None:
-            raise ValueError("LLMESR: call before_training(train_data), as this package's trainer")
+            raise ValueError("LLMESR: call before_training(train_data) first, as Trainer does")
         last, users = self.last_rows(interaction, rows)
         item_seq = interaction[self.ITEM_SEQ][: len(users)]
         ended = self.distillation.is_history_end(users, item_seq, rows.targets[last])  # [B]
         return self.distillation(rows.states[last[ended]], users[ended], self._encode_teachers)
 
     def _encode_teachers(self, item_seq: Tensor) -> Tensor:
-        """Last states without dropout, whose noise is nothing to learn: int [B, L] -> [B, S]."""
+        """Last states without dropout, since its noise cannot be learned: int [B, L] -> [B, S]."""
         training = self.network.training
         self.network.eval()
         try:

@@ -23,8 +23,8 @@ from recbole_llm.models.settings import SequentialSettings
 
 
 class LLMESRSettings(BackboneSettings, SequentialSettings):
-    """LLM-ESR (Liu et al., NeurIPS 2024, arXiv 2405.20646). "authors" is their code; what is not
-    theirs was tuned on validation (models/llmesr/README.md)."""
+    """LLM-ESR (Liu et al., NeurIPS 2024, arXiv 2405.20646). "authors" is their code. Other
+    defaults are RecBole's or were tuned on validation (models/llmesr/README.md)."""
 
     search_space: ClassVar[Space] = {
         "text_whitening": (0.0, 0.5, 1.0),
@@ -36,8 +36,8 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
     views: Literal["both", "semantic", "collaborative"] = "both"
     """both (paper), or an ablation: semantic (w/o Co-view) or collaborative (w/o Se-view)."""
     text_whitening: Share = 0.5
-    """0: the text vectors as they are (authors); up to 1: their directions are evened out first,
-    for both views. Chosen on validation."""
+    """Degree of whitening of the text vectors, for both views. 0: none (authors); 1: full. Chosen
+    on validation."""
     pca_init: Flag = True
     """Whether the collaborative item embeddings start from principal components of the item
     vectors; False: at random (w/ Random Init)."""
@@ -64,11 +64,11 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
     n_similar_users: Count = 10
     """Similar users whose states teach a user; authors: 10."""
     teacher: Literal["exact", "bank"] = "exact"
-    """States of similar users: exact (encoded anew at each step, authors) or bank (as of when they
-    were last trained on; nothing is encoded)."""
+    """States of similar users: exact (encoded anew at each step, authors) or bank (kept from the
+    last time that each user was trained on; nothing is encoded)."""
 
     backbone: Backbone = "SASRec"
-    """SASRec (the original block, as the authors), GRU4Rec, BERT4Rec, or Caser; all causal."""
+    """SASRec (with the authors' original block), GRU4Rec, BERT4Rec, or Caser; all causal."""
     hidden_size: Count = 192
     """H, size of each view; states and item vectors have 2 H; authors: 64."""
     n_layers: Count = 2
@@ -98,7 +98,7 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
         return self
 
     def check(self, config: ConfigLike) -> None:
-        """User vectors are made when training starts, too late to learn that they cannot be."""
+        """Raise ValueError early if the user vectors, which training makes, cannot be made."""
         if self.alpha == 0 or config["encoder"] != "precomputed":
             return
         if config["user_embedding_path"] is None:

@@ -1,4 +1,4 @@
-"""Codes of content vectors, with a learnt vector for each."""
+"""Codes of content vectors, with a learned vector for each code."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from recbole_llm.features.tables.table import Matrix, has_vector
 from recbole_llm.layers.dropout import Dropout
 from recbole_llm.layers.exporting import is_exporting
 
-_VALUES = 256  # of a code at most, so that it fills one byte
+_VALUES = 256  # of a code at most, so that it fits one byte
 
 
 class ProductCodes(nn.Module):
-    """Sum of the learnt vectors of an item's M codes over √M; codes say what its content is like.
+    """Sum of the learned vectors of an item's M codes over √M; the codes describe its content.
 
-    The codes are those of product quantization (Jégou et al. 2011): a content vector's numbers are
-    cut into M parts, and a code is the nearest of up to 256 centroids of its part. Items of like
-    content share codes, so VQ-Rec (Hou et al. 2023) learns a vector for each; here they begin
-    at 0. Items without content have none.
+    The codes are those of product quantization (Jégou et al. 2011): a content vector is split into
+    M parts, and a code is the nearest of up to 256 centroids of its part. Items of similar content
+    share codes, so each code has a learned vector, as in VQ-Rec (Hou et al. 2023); here the vectors
+    start at 0. Items without content have no codes.
 
     Args:
         content: vectors of the items, [n, D]; row 0 is the padding item.
@@ -33,7 +33,7 @@ class ProductCodes(nn.Module):
 
     codes: Tensor  # uint8 [n, M]
     known: Tensor  # bool [n]
-    centroids: Tensor  # [K, D]; the parts' own stand side by side
+    centroids: Tensor  # [K, D]; those of the parts side by side
 
     def __init__(self, content: Tensor, size: int, codes: int, dropout: float) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ProductCodes(nn.Module):
         self.count = codes
         rows = content.cpu().numpy()
         self.register_buffer("centroids", torch.from_numpy(_centroids(rows, codes)))
-        # Kept, as the same centroids may give a near tie to another code elsewhere.
+        # Stored, since elsewhere rounding may decide a near tie of centroids for another code.
         self.register_buffer("codes", self._nearest(content))
         self.register_buffer("known", torch.from_numpy(has_vector(rows)), persistent=False)
         self.table = nn.Embedding(codes * len(self.centroids), size)
@@ -59,14 +59,14 @@ class ProductCodes(nn.Module):
         rows = self.codes[flat].long() + first  # [m, M]
         weights = self.known[flat, None].to(self.table.weight).expand(rows.shape)
         weights = self.dropout(weights)
-        if is_exporting():  # where a bag becomes a loop
+        if is_exporting():  # exporters turn a bag into a loop
             total = (self.table(rows) * weights[..., None]).sum(1)
         else:
             total = F.embedding_bag(rows, self.table.weight, per_sample_weights=weights, mode="sum")
         return total.view(*ids.shape, -1) / math.sqrt(self.count)
 
     def append(self, content: Tensor) -> None:
-        """Take items that came after training, [m, D]."""
+        """Add items that came after training, [m, D]."""
         known = torch.from_numpy(has_vector(content.cpu().numpy()))
         self.codes = torch.cat([self.codes, self._nearest(content).to(self.codes)])
         self.known = torch.cat([self.known, known.to(self.known)])

@@ -26,7 +26,7 @@ class DUEG(SequenceBackbone):
         self.decoder = decoder
 
     def output_norm(self) -> nn.Module | None:
-        """The decoder's last norm, of GPT-2's or of Llama's name; None: it has none."""
+        """Return the decoder's last norm, named as in GPT-2 or Llama; None if it has none."""
         model = self.decoder.model
         return getattr(model, "ln_f", None) or getattr(model, "norm", None)
 
@@ -42,13 +42,13 @@ class ContentItems(nn.Module):
     Args:
         vectors: T, frozen, [n, D].
         size: H, of the result.
-        std: standard deviation of the projection W T + b at the start, which is that on the
-            principal components of T; what they do not fill is random.
-        hidden_size: of the net, whose one hidden layer is of GELUs; 0: there is none.
+        std: standard deviation of W T + b at the start, when W projects on the principal components
+            of T; outputs beyond the components are random.
+        hidden_size: of the net, which has one hidden layer of GELUs; 0: no net.
         dropout: on the hidden layer.
-        codes: of an item, see `ProductCodes`; 0: none.
-        code_dropout: on them.
-        fused: whether IDs take part.
+        codes: number of codes of an item, see `ProductCodes`; 0: none.
+        code_dropout: on the codes.
+        fused: whether to add an ID embedding (early fusion).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ContentItems(nn.Module):
         self.codes = ProductCodes(vectors.weight, size, codes, code_dropout) if codes else None
         self.ids = nn.Embedding(len(vectors.weight), size, padding_idx=0) if fused else None
         if self.ids is not None:
-            nn.init.zeros_(self.ids.weight)  # from where the text starts, as `item_init` does
+            nn.init.zeros_(self.ids.weight)  # so the sum starts from the text, as with `item_init`
 
     def forward(self, ids: Tensor) -> Tensor:
         """int [*] -> [*, size]."""
@@ -87,7 +87,7 @@ class ContentItems(nn.Module):
         return vectors if self.ids is None else vectors + self.ids(ids)
 
     def append(self, vectors: Tensor) -> None:
-        """Take items that came after training, [m, D]."""
+        """Add items that came after training, [m, D]."""
         append_items(self.vectors, vectors, *([] if self.ids is None else [self.ids]))
         if self.codes is not None:
             self.codes.append(self.vectors.weight[-len(vectors) :])
@@ -95,7 +95,7 @@ class ContentItems(nn.Module):
 
 @torch.no_grad()
 def _zero_net(vectors: FrozenEmbedding, hidden_size: int, size: int, dropout: float) -> nn.Module:
-    """The net beside the projection; zero at the start, and scaled to the spread of its inputs."""
+    """Build the net beside the projection: zero at the start, scaled to its inputs' spread."""
     first, last = nn.Linear(vectors.dimension, hidden_size), nn.Linear(hidden_size, size)
     first.weight /= vectors.weight.std()
     nn.init.zeros_(last.weight)

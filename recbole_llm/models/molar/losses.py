@@ -14,11 +14,11 @@ MAX_LOG_SCALE = math.log(100)
 
 
 class PooledNCE(nn.Module):
-    """The loss of the authors' code: each target among all negatives of the batch, by cosine.
+    """The loss of the authors' code: each target against all negatives of the batch, by cosine.
 
     A negative is dropped where its cosine to the target, not to the state, is above
     `same_item`: it is then taken for the target itself. Logits are multiplied by exp(log_scale),
-    which is learnt and at most 100.
+    which is learned and at most 100.
     """
 
     def __init__(self, same_item: float = 0.99) -> None:
@@ -28,7 +28,7 @@ class PooledNCE(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Back to the authors' initial scale."""
+        """Reset the scale to the authors' initial one."""
         nn.init.constant_(self.log_scale, math.log(1 / 0.07))
 
     def forward(self, states: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""MIRM: the language model behind the item vectors learns items and histories first.
+"""MIRM, which tunes the language model behind the item vectors on items and histories first.
 
 Three tasks (section 3.1 of the paper): picture -> description, structured attributes ->
-description, history -> next item. Histories are of training interactions alone.
+description, history -> next item. Histories have training interactions alone.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Rows = dict[str, dict[str, str]]
 
 
 class MIRMStage(TuneStage):
-    """Tunes the encoder's model on the three tasks; the first needs a model that sees, and
-    `item_feature` item_image or item_multimodal."""
+    """Tunes the encoder's model on the three tasks; the picture task needs a model that reads
+    pictures, and `item_feature` item_image or item_multimodal."""
 
     name = "mirm"
 
@@ -33,7 +33,7 @@ class MIRMStage(TuneStage):
 
     @cached_property
     def _rows_and_title_field(self) -> tuple[Rows, str]:
-        """Rows of the items that have an id, and the field that describes an item."""
+        """Return the rows of items that have an id, and the field that describes an item."""
         file = item_file(self.config, self.dataset)
         known = self.dataset.field2token_id[self.dataset.iid_field]
         rows = {t: r for t, r in file.rows_by_id(self.dataset.iid_field).items() if t in known}

@@ -1,6 +1,6 @@
 """Molar (Luo et al. 2024, arXiv 2412.18176).
 
-README.md beside this file says where it departs from the authors' code, and why.
+README.md in this folder says where this differs from the authors' code, and why.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from recbole_llm.models.phased import PhasedRecommender
 class Molar(PhasedRecommender):
     """A decoder over content vectors of items (DUEG), whose user states follow an ID model's.
 
-    Phase id: the ID model learns from the recommendation loss, alone. Phase content: the content
-    model learns from it too, plus alignment_weight * InfoNCE between both models' user states.
-    The content model alone scores.
+    Phase id: only the ID model learns, from the recommendation loss. Phase content: the content
+    model learns from that loss plus alignment_weight * InfoNCE between both models' user states.
+    The content model alone gives the scores.
     """
 
     phases, start_key = PHASES, "id_pretrained"
@@ -71,7 +71,7 @@ class Molar(PhasedRecommender):
         self.phase = PHASES[-1]
 
     def begin_phase(self, name: str) -> None:
-        """Enter a phase at its start: the scale of NCE is learnt anew for each model."""
+        """Enter a phase at its start: the scale of NCE is learned anew for each model."""
         super().begin_phase(name)
         if self.nce is not None:
             self.nce.reset()
@@ -95,7 +95,7 @@ class Molar(PhasedRecommender):
                 yield parameter
 
     def train(self, mode: bool = True) -> Self:
-        """Torch's method, but that a frozen ID model stays in eval mode, without dropout."""
+        """Torch's method, but a frozen ID model stays in eval mode, without dropout."""
         super().train(mode)
         if self.aligned and not self.joint and self.phase == "content":
             self.towers["id"].eval()
@@ -156,7 +156,7 @@ class Molar(PhasedRecommender):
             self._phase = present
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`."""
+        """Add items after training; see `TextItemModel`."""
         self.towers["content"].items.append(text)
         self.items_added(len(text))
 

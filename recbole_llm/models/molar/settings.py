@@ -38,7 +38,7 @@ class MIRMSettings(TuneSettings):
 
 
 class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialSettings):
-    """Molar (Luo et al. 2024, arXiv 2412.18176). "paper" is theirs; what is not was tuned on
+    """Molar (Luo et al. 2024, arXiv 2412.18176). "paper" is theirs; the rest was tuned on
     validation (models/molar/README.md). The backbone's keys are those of the ID model."""
 
     search_space: ClassVar[Space] = {
@@ -51,23 +51,23 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     }
 
     fusion: Literal["post_alignment", "early_fusion", "no_alignment"] = "post_alignment"
-    """Where IDs come in: post_alignment (paper), or an ablation: early_fusion adds an ID embedding
+    """How IDs take part: post_alignment (paper), or an ablation: early_fusion adds an ID embedding
     to every item vector, no_alignment leaves IDs out."""
     id_model: Literal["frozen", "joint"] = "frozen"
-    """ID model of the post-alignment: frozen after a phase of its own, or joint, learning its own
-    recommendation loss beside the content model's."""
+    """ID model of the post-alignment: frozen after a phase of its own, or joint, which learns from
+    its own recommendation loss together with the content model."""
     alignment_weight: Positive = 0.1
     """Weight of the alignment loss."""
     alignment_positions: Literal["all", "last"] = "all"
-    """Where the user states are aligned: at all positions that the recommendation loss is at, or at
-    each history's last one. Other positions of the same user are no negatives."""
+    """Where the user states are aligned: at all positions of the recommendation loss, or at each
+    history's last one. Other positions of the same user are not negatives."""
     temperature: Positive = 0.1
     """Temperature of the alignment loss."""
     loss_type: Literal["CE", "BCE", "NCE", "BPR", "SSM"] = "CE"  # type: ignore[assignment]
     """Recommendation loss: CE (over the catalogue), BCE (paper), NCE (authors' code: the batch's
-    negatives pooled, by cosine), BPR or SSM; all but CE have negatives of train_neg_sample_args."""
+    negatives pooled, by cosine), BPR or SSM; all but CE use negatives of train_neg_sample_args."""
     same_item: Share = 0.99
-    """NCE: cosine to the target from which a negative is dropped as the target itself; authors:
+    """NCE: a negative with a higher cosine to the target is dropped as the target itself; authors:
     0.99."""
 
     decoder_model: ModelName = None
@@ -84,46 +84,46 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     decoder_inner: Count = 192
     """Width of the small decoder's feed-forward net."""
     decoder_dropout_prob: Dropout = 0.5
-    """Dropout in the small decoder, on attention probabilities and on what its nets add, and in
-    the net of the content vectors."""
+    """Dropout in the small decoder, on attention probabilities and on what attention and
+    feed-forward net add, and in the net of the content vectors."""
     item_dropout_prob: Dropout = 0.5
     """Dropout on the item vectors of a history, before the decoder."""
 
     vector_whitening: Share = 0.5
-    """0: the content vectors as they are; up to 1: their directions are evened out first."""
+    """Degree of whitening of the content vectors. 0: none; 1: full."""
     item_std: Positive = 0.05
     """Standard deviation of the projected content vectors at the start."""
     item_hidden_size: Natural = 384
-    """Hidden width of the net beside that projection, which is zero at the start; 0: none."""
+    """Hidden width of the net that is added to the projection and starts at zero; 0: no net."""
     item_codes: Natural = 0
-    """Codes of a content vector (product quantization), each with a learnt vector that is added to
-    the item's; 0: none."""
+    """Codes of a content vector (product quantization), each with a learned vector that is added to
+    the item's vector; 0: none."""
     item_code_dropout_prob: Dropout = 0.2
     """Share of an item's codes that a training step leaves out."""
     score_std: NonNegative = 0
-    """Root mean square of the content model's scores before training, by the weight of the
-    decoder's last norm; 0: that weight is as the decoder has it."""
+    """Root mean square of the content model's scores before training, set by the weight of the
+    decoder's last norm; 0: the weight stays as it is."""
 
     epochs: Count = 40
-    """Epochs of each phase at most; early stopping on validation ends most of them before."""
+    """Maximum number of epochs of a phase; early stopping on validation usually ends it before."""
     learning_rate: Positive = 0.001
     """Learning rate of each phase."""
     stopping_step: Natural = 3
-    """Evaluations without improvement on validation that a phase goes on for."""
+    """Evaluations without improvement on validation that early stopping allows in a phase."""
     id_epochs: Count | None = None
     """Epochs of the frozen ID model's phase; None: epochs."""
     id_learning_rate: Positive | None = None
-    """Learning rate of that phase; None: learning_rate."""
+    """Learning rate of the ID model's phase; None: learning_rate."""
     id_stopping_step: Natural | None = None
-    """Stopping step of that phase; None: stopping_step."""
+    """Stopping step of the ID model's phase; None: stopping_step."""
     id_pretrained: Local[Checkpoint] = None
-    """Checkpoint of that phase (saved/Molar-…-id.pth) to use in its place."""
+    """Checkpoint of the ID model's phase (saved/Molar-…-id.pth) to use in its place."""
     content_epochs: Count | None = None
     """Epochs of the content model's phase; None: epochs."""
     content_learning_rate: Positive | None = None
-    """Learning rate of that phase; None: learning_rate."""
+    """Learning rate of the content model's phase; None: learning_rate."""
     content_stopping_step: Natural | None = None
-    """Stopping step of that phase; None: stopping_step."""
+    """Stopping step of the content model's phase; None: stopping_step."""
 
     @model_validator(mode="after")
     def _decoder_heads_divide(self) -> Self:
@@ -138,7 +138,7 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
             )
         if self.decoder_model is None and self.decoder_blocks is not None:
             raise ValueError(
-                "decoder_blocks: are those of a pre-trained decoder; set decoder_model, or "
+                "decoder_blocks: is for a pre-trained decoder; set decoder_model, or "
                 "decoder_layers for the small one"
             )
         return self

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def gelu_net(widths: list[int], dropout: float) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by GELU (the erf form), after dropout."""
+    """Linear layers of the given widths, each after dropout and followed by GELU (erf form)."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         linear = nn.Linear(before, after)
@@ -42,7 +42,7 @@ class AlignedItems(nn.Module):
         return self.fusion(torch.cat(self.sides(ids), dim=-1))
 
     def sides(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The sides that alignment compares: ids int [*] -> (e_id [*, H], turn(T) [*, H])."""
+        """The two sides that alignment compares: ids int [*] -> (e_id [*, H], turn(T) [*, H])."""
         return self.embedding(ids), self.content(ids)
 
 

@@ -15,8 +15,8 @@ def frequency_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
     Args:
         counts: *training* interactions of each item, [n]; row 0 is the padding item.
         n_bins: number of bins, of near-equal numbers of interactions. Items of equal counts share
-            a bin, so that there may be fewer bins; those without training interactions are in the
-            last one.
+            a bin, so that there may be fewer bins; items without training interactions are in
+            the last bin.
     """
     bins = np.zeros(len(counts), dtype=np.int64)
     bins[1:] = _equal_bins(counts[1:], n_bins)
@@ -26,10 +26,10 @@ def frequency_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
 def _equal_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
     values, group = np.unique(-counts, return_inverse=True)
     sizes = np.bincount(group, minlength=len(values)) * -values  # interactions of a group
-    # A group's middle interaction decides, so that bins err to both sides alike.
+    # A group's middle interaction decides its bin, so that bins err in both directions alike.
     middle = np.cumsum(sizes) - sizes / 2
     bins = np.floor(middle * n_bins / max(1, counts.sum())).clip(0, n_bins - 1)
-    # A group of more than two bins' interactions leaves those before it empty: none has a number.
+    # A group larger than two bins leaves the bins before it empty: number the others anew.
     _, bins = np.unique(bins, return_inverse=True)
     bins[values == 0] = n_bins - 1
     return 1 + bins[group]
@@ -53,7 +53,7 @@ class FrequencyGate(nn.Module):
 
     def __init__(self, bins: np.ndarray, n_bins: int, gamma_2: float) -> None:
         super().__init__()
-        # In checkpoints, since interactions that come later would move items to other bins.
+        # Stored in checkpoints, since later interactions would move items to other bins.
         self.register_buffer("bins", torch.as_tensor(bins, dtype=torch.int64))
         self._bins = self.bins.clone()
         starts = ((1.0, 0.0), (gamma_2, gamma_2 - 1), (0.0, 1.0))
@@ -61,13 +61,13 @@ class FrequencyGate(nn.Module):
         self.alpha = nn.Parameter(self._initial.clone())  # [3, bins + 1]
 
     def append(self, count: int) -> None:
-        """Add items without training interactions: to the last bin, as others without any."""
+        """Add items without training interactions, which go to the last bin like others."""
         last = self.bins.new_full((count,), self.alpha.shape[1] - 1)
         self.bins = torch.cat([self.bins, last])
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Back to the initial weights, and to bins of the present data."""
+        """Restore the initial weights, and the bins of the present data."""
         self.alpha.copy_(self._initial)
         self.bins.copy_(self._bins)
 

@@ -1,9 +1,9 @@
-"""Distances between two sets of item vectors; PAD's second phase makes one of them small.
+"""Distances between two sets of item vectors; PAD's second phase minimizes one of them.
 
-Multi-kernel maximum mean discrepancy, equal to the estimator that the authors use
-(tllib's ``MultipleKernelMaximumMeanDiscrepancy``), and the measures it is compared with in the
-paper's ablation. Gaussian and Laplace kernels are *characteristic*: the discrepancy is zero only
-if the two distributions are the same. Linear and cosine kernels see the means alone.
+These are multi-kernel maximum mean discrepancy, equal to the authors' estimator (tllib's
+``MultipleKernelMaximumMeanDiscrepancy``), and the measures that the paper's ablation compares with
+it. Gaussian and Laplace kernels are *characteristic*: the discrepancy is zero only
+if the two distributions are the same. Linear and cosine kernels compare only the means.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def alignment_loss(x: Tensor, y: Tensor, measure: str = "gaussian") -> Tensor:
     """
     if len(x) < 2:
         return (x.sum() + y.sum()) * 0.0
-    # In bfloat16 the distances of near vectors, and with them the gradients, would be rounding.
+    # In bfloat16, distances of close vectors, and so their gradients, would be rounding errors.
     with torch.autocast(x.device.type, enabled=False):
         x, y = (v.to(torch.promote_types(v.dtype, torch.float32)) for v in (x, y))
         return info_nce(x, y, TEMPERATURE) if measure == "infonce" else mk_mmd(x, y, measure)
@@ -58,7 +58,7 @@ def mk_mmd(x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
     m = len(x)
     if kernel == "cosine":
         x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
-    # No kernel below depends on the origin, but rounding does: take the common mean.
+    # The results do not depend on the origin, but rounding does: subtract the common mean.
     z = torch.cat([x, y]).detach()
     x, y = x - z.mean(0), y - z.mean(0)
     k = _KERNELS[kernel](x, y, _rounding(z))
@@ -67,8 +67,8 @@ def mk_mmd(x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
 
 
 def _rounding(z: Tensor) -> Tensor:
-    """The error of squared distances of rows [n, H]: that of the rows themselves, and that of the
-    products of centered ones. The bandwidth of coinciding rows is zero; this one makes 0/0 zero.
+    """Return the rounding error of squared distances of rows [n, H]: the larger of that of the rows
+    and that of products of centered rows. As the least bandwidth it makes 0/0 of equal rows zero.
     """
     info, variance = torch.finfo(z.dtype), (z - z.mean(0)).square().sum(-1).mean()
     square = z.square().sum(-1).mean()
@@ -100,12 +100,12 @@ def _linear(x: Tensor, y: Tensor, floor: Tensor) -> Kernel:
 
 def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
     squares = a.square().sum(-1)[:, None] + b.square().sum(-1)  # [p, q]
-    return torch.addmm(squares, a, b.T, alpha=-2)  # of equal rows zero but for rounding
+    return torch.addmm(squares, a, b.T, alpha=-2)  # zero for equal rows, up to rounding
 
 
 class _Exponentials(torch.autograd.Function):
     """Sum of exp(-2^u d / w) over `BANDWIDTHS`, each term the square of the one before it; the
-    slope is summed beside it, since a pass over [p, q] costs more than its arithmetic."""
+    slope is summed in the same pass, since passes over [p, q] cost more than arithmetic."""
 
     @staticmethod
     def forward(ctx: Any, distance: Tensor, widest: Tensor) -> Tensor:

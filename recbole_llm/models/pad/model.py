@@ -1,8 +1,8 @@
 """PAD: pre-train, align and disentangle an ID space and an LLM's item space.
 
 Yuhao Wang et al., "Pre-train, Align, and Disentangle: Empowering Sequential Recommendation with
-Large Language Models", SIGIR 2025 (arXiv 2412.04107). README.md beside this file says where it
-departs from the authors' code, and why.
+Large Language Models", SIGIR 2025 (arXiv 2412.04107). README.md in this folder says where this
+differs from the authors' code, and why.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACTIVE = {"pretrain": ("id",), "align": ("aligned",), "disentangle": EXPERTS}
 
 
 class PAD(PhasedRecommender):
-    """Three experts, of which ``phase`` says which are trained and score.
+    """Three experts; ``phase`` says which of them are trained and give scores.
 
     pretrain: the ID expert. align: the aligned expert, which starts as a copy of it, with
     gamma * MK-MMD between its two sides added to the loss. disentangle: all three, their scores
@@ -89,7 +89,7 @@ class PAD(PhasedRecommender):
         return torch.cat([expert(item_seq, mask) for expert in self._active_experts()], dim=-1)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """int [B, L], bool [B, L] twice -> states of the active experts, [T, D]."""
+        """item_seq int [B, L], masks bool [B, L] -> states of the active experts, [T, D]."""
         return torch.cat([e.at(item_seq, mask, wanted) for e in self._active_experts()], dim=-1)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
@@ -106,11 +106,11 @@ class PAD(PhasedRecommender):
         return torch.cat(parts, dim=-1)
 
     def add_items(self, text: Tensor) -> None:
-        """Take items after training: see `TextItemModel`.
+        """Add items after training; see `TextItemModel`.
 
-        Their rows of the ID tables are where such texts are on average by now, which is the
-        projection of `pca_init` before training. Zeros would not do: training moves all of a table,
-        and the ID expert would score zeros above or below everything that it knows.
+        Their rows of the ID tables come from a least-squares map of texts to trained rows; before
+        training it is the projection of `pca_init`. Zeros would not do: training shifts the whole
+        table, and the ID expert would score zeros above or below all items that it knows.
         """
         ids, aligned, llm = (self.experts[name].items for name in EXPERTS)
         append_items(llm[0].text, text, ids, aligned.embedding)  # the experts share the text
@@ -174,7 +174,7 @@ def _build_experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -
 
     ids, aligned = (id_embedding(n_items, size, settings.item_std) for _ in range(2))
     if settings.pca_init:
-        # The aligned expert's is a copy of it in due time.
+        # The aligned expert's table becomes a copy of it in its phase.
         fill_table(ids.weight, text.weight.numpy(), "pca_init")
     fusion = gelu_net([2 * size, size, *net_widths], dropout)
     items = {
@@ -187,7 +187,7 @@ def _build_experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -
     experts = {name: Expert(items[name], backbones[name]) for name in EXPERTS}
     if settings.score_std:
         all_ids = torch.arange(n_items, device=ids.weight.device)
-        for name in ("id", "llm"):  # the aligned expert's norm is a copy in due time
+        for name in ("id", "llm"):  # the aligned expert's norm becomes a copy
             norm, vectors = backbones[name].output_norm(), items[name](all_ids)
             scale_scores(norm, vectors, settings.score_std)
     return experts

@@ -26,7 +26,7 @@ PHASES = ("pretrain", "align", "disentangle")
 
 class PADSettings(BackboneSettings, SequentialSettings):
     """PAD: Pre-train, Align, Disentangle (SIGIR 2025, arXiv 2412.04107). "authors" is their code,
-    "paper" the paper; what is neither was tuned on validation (models/pad/README.md)."""
+    "paper" the paper; the rest was tuned on validation (models/pad/README.md)."""
 
     search_space: ClassVar[Space] = {
         "gamma": Between(0.02, 2.0),
@@ -36,11 +36,11 @@ class PADSettings(BackboneSettings, SequentialSettings):
     }
 
     epochs: Count = 200
-    """Epochs of each phase at most; early stopping on validation ends them before, as a rule."""
+    """Maximum number of epochs of a phase; early stopping on validation usually ends it before."""
     learning_rate: Positive = 0.001
     """Learning rate of each phase."""
     stopping_step: Natural = 3
-    """Evaluations without improvement on validation that a phase goes on for."""
+    """Evaluations without improvement on validation that early stopping allows in a phase."""
     pretrain_epochs: Natural | None = None
     """Epochs of phase 1 (ID expert alone); 0 leaves the phase out, None: epochs."""
     pretrain_learning_rate: Positive | None = None
@@ -60,8 +60,8 @@ class PADSettings(BackboneSettings, SequentialSettings):
     disentangle_stopping_step: Natural | None = None
     """Stopping step of phase 3; None: stopping_step."""
     pad_pretrained: Local[Checkpoint] = None
-    """Checkpoint of a phase (saved/PAD-…-<phase>.pth) that the next phase starts from, in
-    place of the phases up to it; a stopped run goes on with resume."""
+    """Checkpoint of a phase (saved/PAD-…-<phase>.pth) from which the next phase starts; the phases
+    up to it are skipped. To continue a stopped run, use resume instead."""
 
     gamma: NonNegative = 0.2
     """Weight of MK-MMD in phase 2; authors: 0.2."""
@@ -92,11 +92,11 @@ class PADSettings(BackboneSettings, SequentialSettings):
     item_std: Positive = 0.3
     """Standard deviation of the initial ID embedding."""
     score_std: NonNegative = 0
-    """Root mean square of the ID and the LLM expert's scores before training, by the weight of
-    the layer norm that states come out of (SASRec and BERT4Rec): 1 halves the epochs of phase 1;
-    0: that weight is 1 (authors)."""
+    """Root mean square of the ID and the LLM expert's scores before training, set by the weight of
+    the last layer norm (SASRec and BERT4Rec). 1 halves the epochs of phase 1; 0: the weight starts
+    at 1 (authors)."""
     mo_dnn_layers: Natural = 1
-    """[Linear, GELU] layers of turn after its first; authors: 4 on Prime Pantry."""
+    """Number of [Linear, GELU] layers of turn after the first; authors: 4 on Prime Pantry."""
     dnn_layers: Natural = 0
     """[Linear, GELU] layers on the item vectors of the aligned and LLM experts; authors: 0."""
     item_dropout_prob: Dropout = 0.0

@@ -1,6 +1,6 @@
-"""RecBole's own models where this package makes them faster, SASRec and GRU4Rec, trained at every
-position at once, and LightGCN, evaluated through the faster product; and where it mends them, Pop,
-RippleNet and KTUP."""
+"""RecBole's own models that this package makes faster (SASRec and GRU4Rec, trained at every
+position at once, and LightGCN, evaluated by a faster matrix product) or corrects (Pop, RippleNet
+and KTUP)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
             )
         )
     for name, what in (
-        ("LightGCN", "evaluated through the faster product"),
+        ("LightGCN", "evaluated by a faster matrix product"),
         ("Pop", "which counts every training interaction"),
         ("RippleNet", "also for users without training interactions"),
-        ("KTUP", "whose scores of a checkpoint stay the same"),
+        ("KTUP", "whose scores of a checkpoint do not vary"),
     ):
         module = f"recbole_llm.models.stock.{name.lower()}"
         register(ModelSpec(name, f"{module}:{name}", summary=f"RecBole's {name}, {what}"))

@@ -17,13 +17,13 @@ STOCK_LOSSES = ("CE", "BPR")
 
 
 class StockAdapter(SequenceTraining):
-    """A RecBole model with sequence-level training, and BCE and SSM besides its own losses.
+    """A RecBole model with sequence-level training, and with BCE and SSM besides its own losses.
 
-    Comes before the stock class among the bases. Parameters, checkpoints, initial values and
-    scores are stock's, and so is training on prefix rows with stock's losses, to the bit.
+    It comes before the stock class among the bases. Parameters, checkpoints, initial values and
+    scores are the stock model's. Training on prefix rows with its own losses is equal bit by bit.
     """
 
-    softmax_over_padding = True  # as stock
+    softmax_over_padding = True  # as in the stock models
     forward: Any
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -51,7 +51,7 @@ class StockAdapter(SequenceTraining):
 
 
 def _stock_config(config: Config) -> Any:
-    """The configuration as a stock constructor takes it: it refuses losses it does not know."""
+    """Return the configuration with a loss that a stock constructor does not refuse."""
     loss_type = config["loss_type"]
     if loss_type in STOCK_LOSSES:
         return config

@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class KTUP(StockKTUP):  # type: ignore[misc]
-    """Outside of training, a user likes an item for the likeliest preference. The stock model draws
-    one anew for each score, so that a user's list depends on who else is asked about."""
+    """The stock model, but it takes the likeliest preference outside of training. The stock model
+    draws one for each score, so that a user's list depends on the other users in the batch."""
 
     def st_gumbel_softmax(self, logits: Tensor, temperature: float = 1.0) -> Tensor:
-        """One preference of each row as a one-hot vector: [..., P] -> [..., P]."""
+        """Return one preference per row as a one-hot vector: [..., P] -> [..., P]."""
         if self.training:
             return super().st_gumbel_softmax(logits, temperature)
         return self.convert_to_one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)

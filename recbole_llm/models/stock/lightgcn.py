@@ -17,7 +17,7 @@ class LightGCN(FactorModel, StockLightGCN):  # type: ignore[misc]
     restore_item_e: Tensor | None
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Vectors of all users and items; in float32, since sparse products know no bfloat16."""
+        """Vectors of all users and items; in float32, since sparse products lack bfloat16."""
         with torch.autocast(self.device.type, enabled=False):
             return super().forward()
 

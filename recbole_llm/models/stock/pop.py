@@ -13,10 +13,10 @@ from recbole_llm.data.rows.training import item_counts
 
 
 class Pop(StockPop):  # type: ignore[misc]
-    """Ranks by training interactions.
+    """Ranks items by their number of training interactions.
 
-    The stock model counts an item once a batch, however often it is in there, and drawn negatives
-    as well as positives.
+    The stock model counts an item once per batch, however often the batch has it, and it counts
+    drawn negatives as well as positives.
     """
 
     fake_loss: torch.nn.Parameter  # RecBole's, for the optimizer
@@ -27,5 +27,5 @@ class Pop(StockPop):  # type: ignore[misc]
         self.item_cnt, self.max_cnt = counts[:, None], counts.max()[None]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Zero: nothing is learnt."""
+        """Zero: nothing is learned."""
         return 0 * self.fake_loss

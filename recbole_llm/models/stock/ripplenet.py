@@ -8,8 +8,8 @@ from recbole.model.knowledge_aware_recommender.ripplenet import RippleNet as Sto
 
 
 class RippleNet(StockRippleNet):  # type: ignore[misc]
-    """The stock model; users without training interactions (`eval_args`: TS, or ratios of all rows)
-    have the memory of padding that it gives users without facts. It ends with a KeyError there."""
+    """The stock model, but users without training interactions (`eval_args`: TS, or ratios of all
+    rows) get the padding memory of users without facts. The stock model raises KeyError there."""
 
     n_users: int
     user_dict: dict[int, list[int]]

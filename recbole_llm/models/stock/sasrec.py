@@ -15,7 +15,7 @@ from recbole_llm.models.stock.adapter import StockAdapter
 
 
 class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
-    """The stock model; sequence rows, and evaluation, go through `TransformerBackbone`, which
+    """The stock model, but sequence rows and evaluation go through `TransformerBackbone`, which
     does no work on padding."""
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
@@ -31,7 +31,7 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
         return self._in_mode()(self.item_embedding(item_seq), mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """int [B, L], bool [B, L] twice -> [T, H]."""
+        """item_seq int [B, L], masks bool [B, L] -> [T, H]."""
         return self._in_mode().at(self.item_embedding(item_seq), mask, wanted)
 
     def last_states(self, item_seq: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class SASRec(StockAdapter, StockSASRec):  # type: ignore[misc]
 def backbone_of(model: StockSASRec) -> TransformerBackbone:
     """A backbone made of the stock model's own modules."""
     first = model.trm_encoder.layer[0].multi_head_attention
-    # The seed gives stock's weights, and the device "meta" would load torch's compiler.
+    # A fork, so that the seed gives the stock weights; device "meta" would load torch's compiler.
     with torch.random.fork_rng(devices=()):
         backbone = TransformerBackbone(
             model.hidden_size,

@@ -10,7 +10,7 @@ from recbole_llm.models.settings import LossSettings
 
 
 class SASRecSettings(TransformerSettings, LossSettings):
-    """RecBole's SASRec with its own defaults; train_level and two of the losses are ours."""
+    """RecBole's SASRec and its defaults; train_level, BCE and SSM are this package's."""
 
     search_space: ClassVar[Space] = {
         "hidden_size": (64, 128),
@@ -24,7 +24,7 @@ class SASRecSettings(TransformerSettings, LossSettings):
 
 
 class GRU4RecSettings(LossSettings):
-    """RecBole's GRU4Rec with its own defaults; train_level and two of the losses are ours."""
+    """RecBole's GRU4Rec and its defaults; train_level, BCE and SSM are this package's."""
 
     search_space: ClassVar[Space] = {
         "embedding_size": (64, 128),

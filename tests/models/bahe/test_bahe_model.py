@@ -276,7 +276,7 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
     "keys, message",
     [
         ({"coupled_max_tokens": 1}, "coupled_max_tokens: expected an integer of at least 2"),
-        ({"encoder_layer": DEPTH}, "encoder_layer: 3 leaves nothing of the decoder's 3 blocks"),
+        ({"encoder_layer": DEPTH}, "encoder_layer: 3 leaves none of the decoder's 3 blocks"),
         ({"high_layers": 3}, "high_layers: 3 are more than the 2 blocks above encoder_layer 1"),
         ({"coupled": True}, "coupled: reads the target .* set train_level: prefix"),
         ({"coupled": True, "train_level": "prefix", "encoder": "hash"}, "set encoder: causal_lm"),
@@ -290,10 +290,10 @@ def test_what_is_trained(tuning: str, trained: bool) -> None:
             "item_feature: BAHE reads texts, not item_multimodal; leave it out",
         ),
         ({"tuning": "lorra"}, "tuning 'lorra' is unknown; did you mean 'lora'"),
-        ({"head": "DIN", **RATED}, "head: DIN reads items; leave behavior_prompt and _field out"),
+        ({"head": "DIN", **RATED}, "head: DIN reads items; leave out behavior_prompt and"),
         (
             {"benchmark_filename": ["a", "b", "c"], **RATED},
-            "benchmark_filename: ready-made splits have lists of items, and not what behavior_pr",
+            "benchmark_filename: ready-made splits have lists of items, but no columns",
         ),
         (
             {"coupled": True, "train_level": "prefix", "user_pooling": "mean"},

@@ -184,7 +184,7 @@ def test_examples_of_a_checkpoint_are_checked(name: str, value: int) -> None:
     _, model, _ = _Made().make()
     state = model.state_dict()
     state[f"memory.{name}"] = torch.full_like(state[f"memory.{name}"], value)
-    with pytest.raises(ValueError, match=f"examples are damaged: memory.{name} holds what is none"):
+    with pytest.raises(ValueError, match=f"examples are damaged: memory.{name} does not fit"):
         model.load_state_dict(state)
 
 

@@ -223,7 +223,7 @@ def test_phase_is_saved_with_the_model(make_pad: Any) -> None:
     model.phase = "align"
     other.load_other_parameter(model.other_parameter())
     assert other.phase == "align"
-    with pytest.raises(ValueError, match="phase 'alining' is none of pretrain, align"):
+    with pytest.raises(ValueError, match="phase 'alining' is not one of pretrain, align"):
         model.phase = "alining"
 
 
