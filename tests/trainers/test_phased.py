@@ -303,7 +303,7 @@ def test_a_checkpoint_of_unknown_phase_is_refused(stage: Any) -> None:
     trainer = run.trainer()
     trainer.fit(run.train, run.valid, verbose=False)
     again = run.trainer(Phase("warm", 1, 0.05, 1))
-    with pytest.raises(ValueError, match="phase 'second' is not one of warm"):
+    with pytest.raises(ValueError, match="phase 'second' is none of warm"):
         again.start_after(trainer.saved_model_file)
 
 

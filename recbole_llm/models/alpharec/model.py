@@ -118,7 +118,7 @@ class AlphaRec(ItemCache, FactorModel, GeneralRecommender):  # type: ignore[misc
     def _in_batch_loss(
         self, users: Tensor, positives: Tensor, ids: Tensor, items: Tensor
     ) -> Tensor:
-        """Loss with the other rows' items as negatives, except the user's own; vectors are [B, D]."""
+        """Loss with the other rows' items as negatives, except the user's own: [B, D] each."""
         with torch.autocast(users.device.type, enabled=False):  # as `pair_scores`
             logits = users @ F.normalize(positives, dim=1).t() / self.tau  # [B, B]
         interacted = self.graph.has(ids, items)  # [B, B]; True on the diagonal
