@@ -193,7 +193,7 @@ def test_example_columns_of_unequal_lengths_are_refused(name: str) -> None:
     _, model, _ = _Made().make()
     state = model.state_dict()
     state[f"memory.{name}"] = state[f"memory.{name}"][1:]
-    with pytest.raises(ValueError, match=f"examples are damaged: memory.{name} holds"):
+    with pytest.raises(ValueError, match=f"examples are damaged: memory.{name} does not fit"):
         model.load_state_dict(state)
 
 
