@@ -1,8 +1,8 @@
 """From the fields of items and users to vectors in the order of RecBole's ids.
 
-``attach`` is the door: features by name. ``text`` is the way of those made of texts: ``contents``
-makes the texts, ``encoders`` turns them into vectors, ``stored`` remembers these, ``tables`` brings
-them into order.
+``attach`` is the entry point: it returns features by name. ``text`` builds the features made of
+texts: ``contents`` makes the texts, ``encoders`` turns them into vectors, ``stored`` caches the
+vectors, and ``tables`` puts them into the order of the ids.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _ITEM_FEATURES = {
     "item_multimodal": "vectors of the items' texts and pictures together",
     "item_states": "hidden states of a decoder's layer over the items' texts",
 }
-ENCODED = (*_ITEM_FEATURES, "user_text")  # by the encoder of the configuration
+ENCODED = (*_ITEM_FEATURES, "user_text")  # features that the configured encoder makes
 
 
 @hookimpl
 def register_features(register: Callable[[FeatureSpec], None]) -> None:
-    """The features made of texts and pictures."""
+    """Register the features made of texts and pictures."""
     for name, content in _ITEM_FEATURES.items():
         register(FeatureSpec(name, f"{_HERE}.text:{name}", "loaded", content))
     content = "vectors of users' training histories as text"
@@ -33,6 +33,6 @@ def register_features(register: Callable[[FeatureSpec], None]) -> None:
 
 @hookimpl
 def register_settings(register: Callable[[str | type], None]) -> None:
-    """The settings that every run checks; an encoder kind's own are checked where it is chosen."""
+    """Register the settings that every run checks; a kind of encoder has its own in addition."""
     for name in ("PromptSettings", "EncoderSettings", "StoreSettings", "ItemSettings"):
         register(f"{_HERE}.settings:{name}")

@@ -1,4 +1,4 @@
-"""Encoding by actors of a Ray cluster, one model each; this process alone writes the store."""
+"""Encoding by Ray actors, each with its own model; only this process writes to the store."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from recbole_llm.features.pipeline import (
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.tables.table import Matrix
 
-_TRIES = 3  # of a batch whose actor dies, after the first
+_TRIES = 3  # retries of a batch whose actor dies
 
 
 def choose_executor(settings: EncoderSettings) -> Executor[C]:
-    """The executor of `encoder_executor`, under settings whose device is known."""
+    """The executor that `encoder_executor` names; `settings` must have their device resolved."""
     if settings.encoder_executor == "local":
         return encode_locally
     gpu = str(settings.encoder_device).startswith("cuda")
@@ -38,27 +38,27 @@ def encode_by_actors(
 ) -> EncodedBatches[C]:
     """Batches with their vectors, float32 [n, D], in any order.
 
-    A batch is asked for when an actor is free. Where an actor dies, Ray starts it again, with its
-    batch. Without batches, nothing is started.
+    The next batch is drawn when an actor is free. If an actor dies, Ray restarts it and repeats its
+    batch. If there are no batches, no actor is started.
 
     Args:
-        address: the cluster's; see `recbole_llm.core.processes.cluster.connected`.
-        gpu: whether each takes one.
-        encoder: it is sent to each of them before its model is loaded.
+        address: of the cluster; see `recbole_llm.core.processes.cluster.connected`.
+        gpu: whether each actor uses a GPU.
+        encoder: sent to each actor before its model is loaded.
 
     Raises:
-        ValueError: there are too few CPUs for as many.
-        EncoderError: an encoder's own, or a batch's actors died again and again.
+        ValueError: the cluster has too few CPUs for `jobs` actors.
+        EncoderError: the encoder failed, or actors died on the same batch too often.
     """
     batch = next(batches, None)
     if batch is None:
         return
     with cluster.connected(address) as ray:
         share = cluster.share_of(ray, jobs)
-        if share.room < jobs:  # the others would wait for ever, with their batches
+        if share.room < jobs:  # the other actors would wait forever, and their batches with them
             raise ValueError(
-                f"encoder_jobs: of actors with {share.cpus} CPUs, the cluster has room for "
-                f"{share.room}, not for {jobs}; set so many, or fewer threads in OMP_NUM_THREADS"
+                f"encoder_jobs: the cluster has room for {share.room} actors with {share.cpus} "
+                f"CPUs each, not for {jobs}; lower it, or set fewer threads in OMP_NUM_THREADS"
             )
         actor = ray.remote(_Actor).options(
             num_cpus=share.cpus, num_gpus=share.gpus if gpu else 0,
@@ -87,8 +87,8 @@ class _Actor:
 def _next_answer(ray: Any, pool: Any) -> tuple[list[Any], Matrix]:
     try:
         contents, vectors = pool.get_next_unordered()
-    except ray.exceptions.RayTaskError as error:  # the encoder's own, in a wrapping
+    except ray.exceptions.RayTaskError as error:  # it wraps the encoder's own error
         raise error.cause from None
     except ray.exceptions.RayError as error:
-        raise EncoderError(f"Ray: {one_line(error, 300)}; what arrived before is stored") from error
+        raise EncoderError(f"Ray: {one_line(error, 300)}; earlier vectors are stored") from error
     return contents, vectors

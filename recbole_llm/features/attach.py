@@ -2,8 +2,8 @@
 
 >>> features_of(dataset)["item_text"].matrix  # doctest: +SKIP
 
-``dataset.features`` holds {name: table}, and a table that is put there by hand stays: see
-`feature_tables`.
+``dataset.features`` holds {name: table}. A table that the user puts there by hand is never
+replaced: see `feature_tables`.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ from recbole_llm.features.text import Encoded, encode_items
 
 
 class Features:
-    """The features of a data set, each built when it is first asked for; features of
-    ``when="split"`` need the training split.
+    """The features of a data set, each built on first access; features with ``when="split"`` need
+    the training split.
 
-    Where several processes are one run, all of them ask, and the first builds before the others.
+    In a distributed run, every process must access a feature: the main one builds it first.
     """
 
     def __init__(self, config: Config, dataset: Dataset) -> None:
         self._config, self._dataset = config, dataset
 
     def __getitem__(self, name: str) -> EmbeddingTable:
-        """The table: float32 [n, D] in the order of RecBole's ids; row 0, padding, is zero.
+        """A feature's table, float32 [n, D], in the order of RecBole's ids; row 0, padding, is 0.
 
         Raises:
-            ValueError: in one line: an unknown name; templates, fields, encoder, cache folder or
-                vectors at fault; a data set that is not split yet.
+            ValueError: the name is unknown; templates, fields, encoder, cache folder or vectors are
+                at fault; or the data set is not split yet. The message is one line.
         """
         tables = attached_features(self._dataset)
         if tables.is_put_by_hand(name):
@@ -62,13 +62,13 @@ class Features:
         spec = get_registry().find(FeatureSpec, name)
         if name in tables and tables.built_under[name] == _settings_digest(self._config, spec):
             return tables[name]
-        with distributed.main_first(), _keep_random_state():  # the others find what is stored
+        with distributed.main_first(), _keep_random_state():  # others read the store
             table = build_feature(spec, self._config, self._dataset)
         _attach(self._config, self._dataset, spec, table)
         return table
 
     def build_all(self, names: Iterable[str]) -> dict[str, EmbeddingTable]:
-        """The tables of these names; those that the data set lacks are built."""
+        """The tables of these features; those that the data set lacks are built."""
         return {name: self[name] for name in names}
 
 
@@ -78,14 +78,14 @@ def features_of(dataset: Dataset, config: Config | None = None) -> Features:
 
 
 def item_embeddings(config: Config, dataset: Dataset) -> EmbeddingTable:
-    """The feature that `item_feature` names, by default ``item_text``; its matrix is also what
-    ``get_preload_weight(ITEM_ID_FIELD)`` returns."""
+    """The table of the feature that `item_feature` names, by default ``item_text``. RecBole's
+    ``get_preload_weight(ITEM_ID_FIELD)`` returns its matrix."""
     return features_of(dataset, config)[ItemSettings.of(config).item_feature]
 
 
 def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
-    """Make and attach the items' vectors anew, with a report of what was encoded; those that were
-    put there by hand stay."""
+    """Rebuild and attach the items' table, and report what was encoded; a table that was put there
+    by hand stays."""
     spec = get_registry().find(FeatureSpec, ItemSettings.of(config).item_feature)
     tables = attached_features(dataset)
     if tables.is_put_by_hand(spec.name):
@@ -97,8 +97,8 @@ def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
 
 
 def model_reads(config: Config) -> tuple[str, ...]:
-    """Names of the features that a configuration's run reads: the model's, and `item_init`'s.
-    For ``item_text`` stands what `item_feature` names."""
+    """Names of the features that a run reads, for its model and for `item_init`; ``item_text`` is
+    replaced by the feature that `item_feature` names."""
     reads = spec_of(config).reads
     if config["item_init"] == "llm":
         reads = (*reads, "item_text")
@@ -112,7 +112,7 @@ def reads_items(config: Config) -> bool:
 
 
 def attach_features(config: Config, dataset: Dataset) -> None:
-    """Build what the model reads of the loaded data set, before it is split."""
+    """Build the model's features that come from the loaded data set, before it is split."""
     known = get_registry()
     loaded = (
         name for name in model_reads(config) if known.find(FeatureSpec, name).when == "loaded"
@@ -134,8 +134,8 @@ def vector_settings(config: Config, spec: FeatureSpec) -> dict[str, Any]:
 
 
 def _settings_digest(config: Config, spec: FeatureSpec) -> str:
-    """Digest of the settings that a table depends on: all of them for a feature of the training
-    split, whose builder may read any key."""
+    """Digest of the settings that a table depends on. For a feature of the training split these are
+    all settings, since its builder may read any key."""
     read = vector_settings(config, spec)
     if spec.when == "split":
         read |= plain_config(config, without=Mark.NO_EFFECT_ON_RESULTS)
@@ -143,20 +143,20 @@ def _settings_digest(config: Config, spec: FeatureSpec) -> str:
 
 
 def _attach(config: Config, dataset: Dataset, spec: FeatureSpec, table: EmbeddingTable) -> None:
-    """Put a built table on a data set; copies made before, such as other splits, do not see it."""
+    """Attach a built table to a data set, but not to its earlier copies, such as other splits."""
     settings = _settings_digest(config, spec)
     dataset.features = attached_features(dataset).with_built(spec.name, table, settings)
     item_feature = ItemSettings.of(config).item_feature
     field = {item_feature: dataset.iid_field, "user_text": dataset.uid_field}.get(spec.name)
-    # Weights that the user names go first.
+    # Weights that the user configured take precedence.
     if field is not None and field not in (config["preload_weight"] or {}):
         dataset._preloaded_weight[field] = table.matrix
 
 
 @contextmanager
 def _keep_random_state() -> Iterator[None]:
-    """Undo random draws, such as of loading an encoder: the split and the weights that come after
-    must not depend on whether the vectors were stored already."""
+    """Restore the random state afterward, since loading an encoder draws numbers: the split and the
+    weights that follow must not depend on whether the vectors were already stored."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""A feature's table, and whether that of a plugin can be read by RecBole's ids."""
+"""Building a feature's table, and checking that a plugin's table follows RecBole's ids."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from recbole_llm.features.tables.table import EmbeddingTable, Matrix
 
 
 def build_feature(spec: FeatureSpec, config: Config, dataset: Dataset) -> EmbeddingTable:
-    """Build a feature's table; a plugin's is checked, since a model would train on it silently.
+    """Build a feature's table. A plugin's is checked, since a model would train on any numbers.
 
     Raises:
-        ValueError: the builder's own; for a plugin's table also: it is none; its first row is not
-            the padding's zeros; a number is not finite; its rows are not `FeatureSpec.rows`.
+        ValueError: the builder failed; or a plugin's result is no table, its first row is not the
+            padding's zeros, a number is not finite, or its rows are not `FeatureSpec.rows`.
     """
     plugin = get_registry().foreign_plugin_of(FeatureSpec, spec.name)
     what = f"feature '{spec.name}'" + (f" of plugin '{plugin}'" if plugin else "")
@@ -46,7 +46,7 @@ def _check_table(what: str, of: str, table: Any, dataset: Dataset) -> None:
     tokens = [str(token) for token in table.tokens]
     if not tokens or tokens[0] != PADDING:
         raise ValueError(
-            f"{what}: row 0 is the padding's, so the first token is to be '{PADDING}', not "
+            f"{what}: row 0 is for padding, so the first token must be '{PADDING}', not "
             f"{first_names(tokens[:1]) or 'missing'}"
         )
     _check_numbers(what, table.matrix)
@@ -55,9 +55,9 @@ def _check_table(what: str, of: str, table: Any, dataset: Dataset) -> None:
 
 def _check_numbers(what: str, matrix: Matrix) -> None:
     if matrix[0].any():
-        raise ValueError(f"{what}: row 0 is the padding's and is to be zero")
+        raise ValueError(f"{what}: row 0 is for padding and must be zero")
     if matrix.size and not np.isfinite([matrix.min(), matrix.max()]).all():
-        raise ValueError(f"{what} has values that are no finite numbers")
+        raise ValueError(f"{what} has values that are not finite numbers")
 
 
 def _check_rows(what: str, of: str, tokens: Sequence[str], dataset: Dataset) -> None:
@@ -71,9 +71,9 @@ def _check_rows(what: str, of: str, tokens: Sequence[str], dataset: Dataset) -> 
     lacking = [token for token in expected if token not in found]
     further = [token for token in tokens if token not in known]
     faults = [f"lacks {of} ({first_names(lacking)})"] if lacking else []
-    faults += [f"has rows of no {of} ({first_names(further)})"] if further else []
+    faults += [f"has rows of unknown {of} ({first_names(further)})"] if further else []
     raise ValueError(
         f"{what} {' and '.join(faults) or f'has its {of} in another order'}: give a row for each "
-        f"of dataset.field2id_token['{field}'], in that order, zeros where there is no vector; of "
-        f"a table of something else write FeatureSpec(…, rows='other')"
+        f"of dataset.field2id_token['{field}'], in that order, zeros where there is no vector; if "
+        f"the rows are something else, declare FeatureSpec(…, rows='other')"
     )

@@ -1,4 +1,4 @@
-"""Pictures of items, and texts beside them, brought to an encoder."""
+"""Encoding items by their pictures, alone or together with their texts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from recbole_llm.features.tables.table import Matrix
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_AT_ONCE = 16  # decoded pictures
+_AT_ONCE = 16  # pictures decoded at a time
 
 
 class ItemEncoder:
-    """Items to vectors: opens their pictures for an encoder that reads these."""
+    """Turns items into vectors: opens their pictures for an encoder of pictures."""
 
     request_size = _AT_ONCE
 
@@ -35,7 +35,7 @@ class ItemEncoder:
         """Float32 [len(contents), D].
 
         Raises:
-            EncoderError: the model does not take a picture, which is named.
+            EncoderError: the model cannot encode a picture; the message names its file.
         """
         try:
             return self._encode(contents)
@@ -93,7 +93,7 @@ def item_contents(
 
 
 def check_encoder_reads(encoder: Encoder, feature: str) -> None:
-    """Refuse an encoder that cannot read what a feature of the items is made of."""
+    """Refuse an encoder that cannot read the contents of an item feature."""
     pictures = isinstance(encoder, PictureEncoder)
     texts = not isinstance(encoder, PictureEncoder) or encoder.reads_text
     if feature != "item_text" and not pictures:
@@ -103,6 +103,6 @@ def check_encoder_reads(encoder: Encoder, feature: str) -> None:
         )
     if feature != "item_image" and not texts:
         raise ValueError(
-            f"encoder: this one reads pictures alone, but item_feature is '{feature}'; set it to "
-            f"item_image, or encoder: multimodal"
+            f"encoder: it reads only pictures, but item_feature is '{feature}'; set item_feature "
+            f"to item_image, or encoder to multimodal"
         )

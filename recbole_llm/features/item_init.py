@@ -1,6 +1,6 @@
 """``item_init: llm``: a stock model's item embedding table starts from the item vectors.
 
-Not in `models`, because it serves any of them, RecBole's and plugins', from the outside.
+It is not in `models`, because it works on any model, RecBole's and plugins' included.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]
     """The trainable rows of a model that embed each item, [n or n + 1, H], by name.
 
     Args:
-        model: its tables of items alone, and the items' rows of tables that RecBole's
-            context-aware models, and DIN, have for all fields.
-        n_items: n, with the padding.
+        model: its item tables count, and the items' rows of the tables for all fields that
+            RecBole's context-aware models and DIN have.
+        n_items: n, including padding.
     """
     own = {
         name: module.weight
@@ -79,7 +79,7 @@ def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]
         and module.num_embeddings in (n_items, n_items + 1)
     }
     tables = {**own, **_rows_of_field(model, field, n_items)}
-    # One number an item is a bias.
+    # A table with one number per item is a bias.
     return {n: rows for n, rows in tables.items() if rows.shape[1] > 1 and rows.requires_grad}
 
 
@@ -106,11 +106,11 @@ def _field_tables(model: nn.Module) -> Iterator[tuple[str, str, list[str], Any]]
 
 @torch.no_grad()
 def append_items(vectors: FrozenEmbedding, later: Tensor, *tables: nn.Embedding) -> None:
-    """Take items that came after training.
+    """Append items that were added after training.
 
     Args:
         vectors: of the known items, [n, D].
-        later: the new items', [m, D].
+        later: vectors of the new items, [m, D].
         tables: trained, [n, H]; a new row is the least-squares prediction from the item's vector.
     """
     known = vectors.weight
@@ -132,10 +132,10 @@ def fill_table(
         table: [n or n + 1, H].
         matrix: [n, D]; row 0, the padding item, is zero, and so are items without a vector,
             which start at the mean, 0.
-        std: standard deviation of what is put in; None: the table's own.
+        std: standard deviation of the new values; None: that of the table's old ones.
 
     Returns:
-        The number of columns that were filled, H where the vectors have as many components.
+        The number of columns that were filled: H if the vectors have as many components.
     """
     components = pca(matrix, table.shape[1])
     width: int = components.axes.shape[1]

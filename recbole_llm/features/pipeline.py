@@ -1,4 +1,4 @@
-"""Contents to vectors through the store: what is known is read, what is new is encoded once."""
+"""From contents to vectors through the store: known ones are read, new ones are encoded once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ C_contra = TypeVar("C_contra", str, Content, contravariant=True)
 
 
 class ContentEncoder(Protocol[C_contra]):
-    """An encoder of one kind of contents; an `Encoder` is one of texts."""
+    """An encoder of one kind of content; an `Encoder` is a `ContentEncoder` of texts."""
 
     @property
     def fingerprint(self) -> str:
@@ -44,7 +44,7 @@ class EncodeReport:
 
     texts: int
     unique: int  # how many of them differ
-    cached: int  # unique texts whose vector was there
+    cached: int  # unique texts whose vector was stored
     encoded: int  # unique texts that this process encoded
     refused: int  # unique texts whose vector is not finite or all zeros; it is not stored
     seconds: float  # of wall time
@@ -61,9 +61,9 @@ def encode_batch(encoder: ContentEncoder[C], contents: list[C]) -> Matrix:
     """The vectors of a batch, as float32."""
     vectors = encoder.encode(contents)
     try:
-        with np.errstate(over="ignore"):  # what is beyond float32 is not finite, and refused
+        with np.errstate(over="ignore"):  # values beyond float32 become inf, and are refused
             return np.asarray(vectors, np.float32)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last of a tensor with gradients
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: has gradients
         raise EncoderError(
             f"the encoder returned a {type(vectors).__name__} that is no array of numbers "
             f"[{len(contents)}, D] ({one_line(error)})"
@@ -71,7 +71,7 @@ def encode_batch(encoder: ContentEncoder[C], contents: list[C]) -> Matrix:
 
 
 def encode_locally(encoder: ContentEncoder[C], batches: Batches[C]) -> EncodedBatches[C]:
-    """Each batch with its vectors, by this process."""
+    """Each batch with its vectors, encoded by this process."""
     for contents in batches:
         yield contents, encode_batch(encoder, contents)
 
@@ -85,16 +85,16 @@ def encode_contents(
     progress: bool = True,
     executor: Executor[C] = encode_locally,
 ) -> tuple[Matrix, EncodeReport]:
-    """Vectors of texts or other contents, float32 [len(contents), D]; a vector that is refused is
-    a row of zeros.
+    """Vectors of texts or other contents, float32 [len(contents), D]; a refused vector becomes a
+    row of zeros.
 
     Args:
         encoder: called with the contents that the store lacks.
         store: read before and written after each batch.
         contents: in any order, repeated or not.
         batch_size: contents between two commits, the most that a killed run has to repeat; an
-            encoder that asks an endpoint may have a smaller ``request_size``.
-        executor: encodes the batches, which do not depend on it.
+            encoder may lower it by its ``request_size``.
+        executor: encodes the batches; the vectors do not depend on it.
 
     Raises:
         EncoderError: the encoder returns another shape, or another width than it did before.
@@ -124,7 +124,7 @@ def encode_contents(
             progress_bar.update(len(new))
     if refused:
         _warn_refused(refused, len(unique))
-    # Read back, so that a first and a later run give the same numbers whatever is stored.
+    # Read back, so that first and later runs give the same numbers, even if stored in float16.
     rows = _load_rows(store, keys, set(refused), width)
     position = {name: row for row, name in enumerate(unique)}
     matrix = rows if len(unique) == len(names) else rows[[position[name] for name in names]]
@@ -135,7 +135,7 @@ def encode_contents(
 def _load_rows(
     store: EmbeddingStore, keys: Mapping[str, bytes], refused: set[str], width: int | None
 ) -> Matrix:
-    """A vector for each key, zeros where it was refused."""
+    """A vector for each key, zeros if it was refused."""
     if not refused:
         return store.load(list(keys.values()))
     rows = np.zeros((len(keys), width or 0), np.float32)
@@ -148,15 +148,15 @@ def _load_rows(
 def _warn_refused(refused: Sequence[str], unique: int) -> None:
     getLogger("recbole_llm").warning(
         f"the encoder gave no usable vector (not finite, or all zeros) for {len(refused)} of "
-        f"{unique} texts, such as {refused[0][:80]!r}; they are not stored, the others are; where "
-        f"numbers overflow, encoder_dtype or embedding_store_dtype: float32 helps"
+        f"{unique} texts, such as {refused[0][:80]!r}; they are not stored, the others are; if "
+        f"numbers overflow, set encoder_dtype or embedding_store_dtype to float32"
     )
 
 
 def _batches(contents: Sequence[C], size: int) -> Batches[C]:
-    """Batches of contents of like length, in an order of this process's own.
+    """Batches of contents of similar length, in an order that differs between processes.
 
-    Processes that start together thus work on different batches, and find each other's.
+    Processes that start together thus encode different batches, and find each other's stored.
     """
     by_length = sorted(contents, key=lambda content: len(content_key(content)))
     starts = list(range(0, len(by_length), size))
@@ -171,8 +171,8 @@ def _missing(
     batches: Batches[C],
     count_done: Callable[[int], object],
 ) -> Batches[C]:
-    """The contents that the store still lacks when a batch is asked for, since another process may
-    have added some."""
+    """Of each batch, the contents that the store still lacks when the batch is drawn, since another
+    process may have added some."""
     for batch in batches:
         present = store.present([keys[content_key(content)] for content in batch])
         count_done(len(present))
@@ -187,10 +187,10 @@ def _check_shape(vectors: Matrix, count: int, width: int | None, stored: bool) -
         )
     if width in (None, vectors.shape[1]):
         return
-    fault = f"the encoder returned vectors of {vectors.shape[1]} numbers where those"
+    fault = f"the encoder returned vectors of {vectors.shape[1]} numbers, but its"
     if not stored:
-        raise EncoderError(f"{fault} before had {width}; all are to have the same number")
+        raise EncoderError(f"{fault} earlier ones have {width}; all must have the same number")
     raise EncoderError(
-        f"{fault} stored of it have {width}: the model behind its name has changed; set "
+        f"{fault} stored ones have {width}: the model behind its name has changed; set "
         f"embedding_cache_dir to another folder"
     )

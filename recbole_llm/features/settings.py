@@ -1,4 +1,4 @@
-"""Settings of items, prompts, all encoders, and the store. Light on purpose."""
+"""Settings of items, prompts, all encoders, and the store; this module stays cheap to import."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 class ItemSettings(Settings):
-    """What items are known by, and their pictures (PNG, JPEG or WebP files)."""
+    """What the items' vectors are made from, and their pictures (PNG, JPEG or WebP files)."""
 
     item_feature: Literal["item_text", "item_image", "item_multimodal"] = "item_text"
     """Item vectors that models read: of texts, of pictures (encoder: image or multimodal), or of
-    both together (encoder: multimodal), where an item without a picture goes by its text."""
+    both together (encoder: multimodal; an item without a picture is encoded by its text)."""
 
     item_image_folder: Local[AskOnLoad[Text | None]] = None
-    """Folder of the pictures; None: images/ in the data set's folder, or with item_image_field
-    that folder itself."""
+    """Folder of the pictures; None: images/ in the data set's folder, or that folder itself if
+    item_image_field is set."""
 
     item_image_field: FieldName | None = None
     """Field of the .item file that holds paths in item_image_folder; None: the files are named by
@@ -56,21 +56,21 @@ class PromptSettings(Settings):
     """
 
     item_prompt: Prompt = None
-    """Template of an item's text, over its fields; besides these, `item` holds all of them and
-    `fields` the named text and categorical ones but the id. None: the data set's in
-    properties/prompt, else all text and categorical fields, named."""
+    """Template of an item's text over its fields. `item` holds all fields; `fields` holds the text
+    and categorical ones by name, without the id. None: the data set's template in
+    properties/prompt, else one that lists `fields` with their names."""
 
     user_prompt: Prompt = None
-    """Template of a user's text over `titles`, `items` and `user`, of training interactions alone.
-    None: the data set's in properties/prompt, else the titles."""
+    """Template of a user's text over `titles`, `items` and `user`, from training interactions only.
+    None: the data set's template in properties/prompt, else one that lists the titles."""
 
     user_prompt_max_items: Count = 20
-    """Items of a user's training history that the prompt sees: the last ones, and of these so many
-    as fit the encoder's limit of tokens."""
+    """Maximum number of items of a user's training history in the prompt: the last ones, or fewer
+    if they exceed the encoder's token limit."""
 
     item_title_field: FieldName | None = None
-    """Field that `titles` are read from; None: the first called title or name, else the first text
-    field."""
+    """Field that `titles` are read from; None: the first field named like title or name, else the
+    first text field."""
 
     def check(self, config: ConfigLike) -> None:
         """Raise PromptError for a template that cannot be found, parsed or filled."""
@@ -78,13 +78,13 @@ class PromptSettings(Settings):
         self.user_template(str(config["dataset"]))
 
     def item_template(self, dataset: str) -> Template:
-        """The template of the items' texts; ValueError where it cannot be found or read."""
+        """The template of the items' texts; ValueError if it cannot be found or read."""
         from recbole_llm.features.contents.templates import find_template
 
         return find_template(self.item_prompt, "item_prompt", "item", dataset)
 
     def user_template(self, dataset: str) -> Template:
-        """The template of the users' texts; ValueError as above, or where it asks for more."""
+        """The template of the users' texts; ValueError as above, or for an unknown variable."""
         from recbole_llm.features.contents.templates import find_template
 
         template = find_template(self.user_prompt, "user_prompt", "user", dataset)
@@ -107,15 +107,15 @@ class EncoderSettings(Settings):
     """Commit, tag or branch of encoder_model at the hub."""
 
     encoder_prefix: Text | None = None
-    """Goes before every text, such as 'query: '; None: the model's own default prompt."""
+    """Text put before every text, such as 'query: '; None: the model's own default prompt."""
 
     encoder_normalize: Flag | None = None
     """Whether vectors are scaled to length 1; None: as the model's own modules do (causal_lm,
     openai: no)."""
 
     encoder_max_length: Annotated[int, Field(ge=3)] | None = None
-    """Tokens a text is cut to, the two that a model may put around it among them; None: the
-    model's limit (causal_lm: 512 at most). An endpoint (openai) cuts as it likes."""
+    """Tokens that a text is cut to, including the two that a model may add around it; None: the
+    model's limit (causal_lm: 512 at most). An endpoint (openai) has its own limit."""
 
     encoder_dtype: Dtype = "float32"
     """Precision of the computation. bfloat16 is faster where the CPU has it (MiniLM: cosine to
@@ -125,23 +125,24 @@ class EncoderSettings(Settings):
     """Device of the encoder, such as cpu or cuda:0; None: RecBole's device."""
 
     encoder_dimensions: Count | None = None
-    """Width of the vectors: asked of an openai endpoint, checked in precomputed files."""
+    """Width of the vectors: requested from an openai endpoint, checked in precomputed files."""
 
     encoder_batch_tokens: NoEffectOnResults[Count] = 4096
     """Tokens of a forward pass."""
 
     encoder_batch_size: NoEffectOnResults[Count] = 256
-    """Texts between two commits to the store: what a killed run repeats at most."""
+    """Texts between two commits to the store: the most that a killed run repeats."""
 
     encoder_executor: Local[NoEffectOnResults[Literal["local", "ray"]]] = "local"
-    """Who encodes: this process, or actors of a Ray cluster (extra ray), a model each."""
+    """Where to encode: local (this process) or ray (actors of a Ray cluster, each with its own
+    model; needs the extra ray)."""
 
     encoder_jobs: Local[NoEffectOnResults[Count]] = 1
-    """ray: actors, among which the CPUs and GPUs of the cluster are shared."""
+    """ray: number of actors, which share the CPUs and GPUs of the cluster."""
 
     ray_address: Local[NoEffectOnResults[Text | None]] = None
-    """ray: address of the cluster, host:port; None: the environment's RAY_ADDRESS, else a Ray of
-    this machine, which ends with the command."""
+    """ray: address of the cluster, host:port; None: the environment variable RAY_ADDRESS, or else
+    a local Ray that ends with the command."""
 
     @field_validator("encoder_executor")
     @classmethod
@@ -153,13 +154,13 @@ class EncoderSettings(Settings):
     @field_validator("encoder_device")
     @classmethod
     def _device_is_there(cls, value: str | None) -> str | None:
-        # CUDA is left alone until RecBole has set which GPUs it sees: see `check_device`.
+        # CUDA must not start before RecBole has set the visible GPUs: see `check_device`.
         if value is not None and not value.startswith("cuda") and (reason := _unavailable(value)):
             raise ValueError(reason)
         return value
 
     def check_device(self) -> None:
-        """Refuse an encoder's device that torch cannot compute on."""
+        """Refuse an encoder device that torch cannot compute on."""
         if self.encoder_device is not None and (reason := _unavailable(self.encoder_device)):
             raise ValueError(f"encoder_device: {reason}")
 
@@ -180,7 +181,7 @@ class EncoderSettings(Settings):
 
 
 def _unavailable(device: str) -> str:
-    """Why torch cannot compute on a device; "" where it can."""
+    """Why torch cannot compute on a device; "" if it can."""
     import torch
 
     try:
@@ -190,7 +191,7 @@ def _unavailable(device: str) -> str:
     except Exception as error:  # torch raises RuntimeError, AssertionError, NotImplementedError
         return (
             f"'{device}' is not available here ({one_line(error)}); set cpu, or leave it out for "
-            f"RecBole's device; `gpu_id` names the GPUs that are"
+            f"RecBole's device; `gpu_id` sets the available GPUs"
         )
     return ""
 
@@ -199,16 +200,16 @@ class StoreSettings(Settings):
     """Store of vectors and generated texts, and what a missing vector becomes."""
 
     embedding_cache_dir: Local[AskOnLoad[NoEffectOnResults[FieldName | None]]] = None
-    """Folder of the store and of the offline stages' results; None: the environment's
-    RECBOLE_LLM_CACHE, else ~/.cache/recbole_llm."""
+    """Folder of the store and of the offline stages' results; None: the environment variable
+    RECBOLE_LLM_CACHE, or else ~/.cache/recbole_llm."""
 
     embedding_store_dtype: Literal["float32", "float16"] = "float32"
     """Precision of stored vectors."""
 
     missing_embedding: Policy = "error"
-    """What an item without a usable vector (missing, not finite, all zeros) is: error, zeros, or
-    the mean of the others."""
+    """What replaces an unusable vector of an item (missing, not finite, all zeros): nothing
+    (error), zeros, or the mean of the others."""
 
     missing_user_embedding: Policy = "zeros"
-    """The same of a user, who has none without training history: error, zeros, or the mean of the
-    others."""
+    """The same for users: error, zeros, or the mean of the others. A user without training history
+    has no vector."""

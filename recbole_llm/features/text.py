@@ -45,7 +45,7 @@ class Encoded(NamedTuple):
 
 def user_text(config: Config, dataset: Dataset) -> EmbeddingTable:
     """Build the feature ``user_text``: vectors of users' texts, from the training split alone."""
-    # Everything that can fail at once is tried before anything that takes long.
+    # Whatever can fail immediately is tried before anything that takes long.
     encoder = create_encoder(config)
     policy = StoreSettings.of(config).missing_user_embedding
     if holds_table(encoder):
@@ -81,14 +81,14 @@ def item_states(config: Config, dataset: Dataset) -> EmbeddingTable:
     if not (holds_table(encoder) or hasattr(encoder, "layer")):
         raise ValueError(  # noqa: TRY004
             f"encoder: '{EncoderSettings.of(config).encoder}' has no hidden states, which "
-            f"'item_states' are; set encoder: causal_lm, and encoder_layer"
+            f"'item_states' needs; set encoder: causal_lm, and encoder_layer"
         )
     return encode_items(config, dataset, "item_text").table
 
 
 def encode_items(config: Config, dataset: Dataset, feature: str | None = None) -> Encoded:
-    """The items' vectors of a feature (None: of `item_feature`) with a report; what was encoded
-    before is read from the store."""
+    """The items' vectors for a feature (None: `item_feature`), with a report; vectors that were
+    encoded before are read from the store."""
     feature = feature or ItemSettings.of(config).item_feature
     encoder = create_encoder(config)
     policy = StoreSettings.of(config).missing_embedding
@@ -101,9 +101,9 @@ def encode_items(config: Config, dataset: Dataset, feature: str | None = None) -
 
 
 def encode_new_items(config: Config, dataset: Dataset, tokens: Sequence[str]) -> EmbeddingTable:
-    """Vectors of items that have no id, of those that have a usable one: [m, D], m of the tokens.
+    """Usable vectors of items that have no id: [m, D] for the m tokens with such a vector.
 
-    The data set's ``.item`` file describes them.
+    The data set's ``.item`` file describes these items.
     """
     encoder = create_encoder(config)
     if holds_table(encoder):
@@ -125,7 +125,7 @@ def _encode_items(
     encoder: Encoder,
     new: Sequence[str] | None = None,
 ) -> tuple[EmbeddingTable, EncodeReport]:
-    """Vectors of all items that have an id, or of `new` ones, some of which may have no content."""
+    """Vectors of all items that have an id, or of `new` ones, of which some may lack content."""
     kind = "item" if new is None else "new item"
     limit = TokenLimit.of(encoder, config)
     policy = StoreSettings.of(config).missing_embedding
@@ -145,7 +145,7 @@ def _encode_items(
 
 
 def encode_named(config: Config, texts: Texts, kind: str) -> EmbeddingTable:
-    """Vectors of any texts by name, in the order of the texts; what is stored is not encoded.
+    """Vectors of any texts by name, in the order of the texts; stored vectors are reused.
 
     Raises:
         ValueError: the encoder cannot be loaded, fails, or holds ready-made vectors only.
@@ -192,7 +192,7 @@ def _encode(
     return EmbeddingTable(matrix, list(contents), fingerprint, source, short), report
 
 
-# By feature: what an item or user may lack, what holds it, and what to check where all lack it.
+# By feature: what an item or user may lack, what holds it, and what to check if all lack it.
 _SOURCES = {
     "item_text": ("text", "item file", "item_prompt, and the ids in the item file"),
     "item_image": (
@@ -208,7 +208,7 @@ _SOURCES = {
 def _check_complete(
     dataset: Dataset, feature: str, contents: Collection[str], policy: Policy
 ) -> None:
-    """Contents missing under the policy ``error`` end the run before anything is encoded."""
+    """Refuse missing contents under the policy ``error``, before anything is encoded."""
     content, source, to_check = _SOURCES[feature]
     kind, key = "item", "missing_embedding"
     if feature == "user_text":

@@ -148,7 +148,7 @@ def test_texts_that_are_no_mapping_are_refused_with_the_hooks_plugin(
 ) -> None:
     register("badfour", f"{HOOK}def item_texts(config, dataset): return ['a text']")
     assert run_main(("--model=AlphaRec", "--encoder=hash", *BPR[1:])) == 2
-    said = "error: item_texts of plugin 'badfour' returned a list; it is to return {token: text}"
+    said = "error: item_texts of plugin 'badfour' returned a list; it must return {token: text}"
     assert said in capsys.readouterr().err
 
 

@@ -148,7 +148,7 @@ def test_a_batch_that_always_kills_ends_the_run(
 ) -> None:
     monkeypatch.setattr(actors, "_TRIES", 1)
     encoder = Logging(tmp_path / "log", deadly=TEXTS[0], deaths=99)
-    with pytest.raises(EncoderError, match="^Ray: .*; what arrived before is stored$"):
+    with pytest.raises(EncoderError, match="^Ray: .*; earlier vectors are stored$"):
         encoded(tmp_path / "a", two, encoder)
     assert encoder.log.with_suffix(".died").read_bytes() == b"xx"
 

@@ -32,14 +32,14 @@ pytestmark = pytest.mark.usefixtures("encoder")
     ("table", "said"),
     [
         (rows(), r"returned a ndarray; return EmbeddingTable\(matrix, tokens, fingerprint\)"),
-        (built((*ITEMS[1:], "[PAD]")), "row 0 is the padding's, .* to be '.PAD.', not '10'"),
-        (built(matrix=rows() + 1), "row 0 is the padding's and is to be zero"),
-        (built(matrix=rows() * np.float32([[0], [1], [1], [np.nan], [1]])), "no finite numbers"),
+        (built((*ITEMS[1:], "[PAD]")), "row 0 is for padding, .* must be '.PAD.', not '10'"),
+        (built(matrix=rows() + 1), "row 0 is for padding and must be zero"),
+        (built(matrix=rows() * np.float32([[0], [1], [1], [np.nan], [1]])), "not finite numbers"),
         (built(("[PAD]", "20", "10", "30", "40")), r"in another order: .*id_token\['item_id'\]"),
         (built(ITEMS[:-1]), r"lacks items \('40'\): give a row for each"),
         (built(("[PAD]", "30")), r"lacks items \('10', '20', '40'\): give"),
-        (built((*ITEMS, "50")), r"has rows of no items \('50'\): give"),
-        (built(("[PAD]", "u1", "u2", "u3")), r"lacks items .* and has rows of no items \('u1'"),
+        (built((*ITEMS, "50")), r"has rows of unknown items \('50'\): give"),
+        (built(("[PAD]", "u1", "u2", "u3")), r"lacks items .*has rows of unknown items \('u1'"),
     ],
 )
 def test_a_table_that_would_train_silently_is_refused(
@@ -73,7 +73,7 @@ def test_rows_of_items_users_and_other_things(
     [
         (lambda config: built(), r"build: is called with \(config, dataset\): too many positional"),
         ("sys:path", r"build: \[.* cannot be called"),
-        (lambda config, dataset: built(ITEMS[1:]), "row 0 is the padding's"),
+        (lambda config, dataset: built(ITEMS[1:]), "row 0 is for padding"),
         (lambda config, dataset: EmbeddingTable(np.ones((5, 2)), ITEMS, "f"), ".* needs a float32"),  # type: ignore[arg-type]
     ],
 )

@@ -278,8 +278,8 @@ def test_items_without_a_picture_go_by_their_text(
     ("encoder", "feature", "message"),
     [
         ("hash", "item_image", "item_feature: 'item_image' needs an encoder of pictures"),
-        ("image", "item_text", "reads pictures alone, but item_feature is 'item_text'"),
-        ("image", "item_multimodal", "reads pictures alone"),
+        ("image", "item_text", "reads only pictures, but item_feature is 'item_text'"),
+        ("image", "item_multimodal", "reads only pictures"),
     ],
 )
 def test_encoder_and_feature_have_to_fit(

@@ -92,8 +92,8 @@ def test_a_users_newest_items_stay(
         "Items: Heat; Babe; The Red Story of the Night",
         "Items: Toy Story",
     ]
-    expected = "user texts: 1 of 2 are shortened to the encoder's 10 tokens, by 1 of their oldest "
-    assert f"{expected}items; 0 are cut all the same" in caplog.text
+    expected = "user texts: 1 of 2 are shortened to the encoder's 10 tokens by leaving out 1 of "
+    assert f"{expected}their oldest items; 0 are cut, since" in caplog.text
     assert "are cut at" not in caplog.text
 
 

@@ -116,7 +116,7 @@ def test_another_width_than_the_stored_one_is_refused_and_stores_nothing(
     encoder = giving({"a": [1.0, 2.0]})
     encode_contents(encoder, store, ["a"], progress=False)
     encoder.encode = lambda texts: np.ones((len(texts), 3))  # type: ignore[method-assign]
-    with pytest.raises(EncoderError, match="vectors of 3 numbers where those stored of it have 2"):
+    with pytest.raises(EncoderError, match="vectors of 3 numbers, but its stored ones have 2"):
         encode_contents(encoder, store, ["a", "b"], progress=False)
     assert len(store) == 1
 

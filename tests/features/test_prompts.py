@@ -122,7 +122,7 @@ def test_an_item_file_without_text_fields(config: PlainConfig, make_dataset: Mak
 
 def test_an_unknown_field_of_a_template(config: PlainConfig, make_dataset: Make) -> None:
     config["item_prompt"] = "{{ title }}"
-    with pytest.raises(PromptError, match="uses the field 'title'.*there are: .*genre"):
+    with pytest.raises(PromptError, match="uses the field 'title'.*the fields are: .*genre"):
         prompts.item_texts(config, make_dataset())
 
 

@@ -45,7 +45,7 @@ def test_bad_values_are_refused_in_one_line(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_here_names_the_way_out() -> None:
-    said = r"^encoder_device: 'cuda:0' is not .*\(.*\); set cpu, or .*; `gpu_id` names the GPUs"
+    said = r"^encoder_device: 'cuda:0' is not .*\(.*\); set cpu, or .*; `gpu_id` sets"
     with pytest.raises(ValueError, match=said):
         Config("PAD", config_dict={"encoder_device": "cuda:0"})
 

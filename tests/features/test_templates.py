@@ -32,7 +32,7 @@ def test_long_texts_are_rendered() -> None:
 def test_an_unknown_field_is_named_with_the_template_and_the_fields_there_are() -> None:
     expected = (
         r"item_prompt: the template '\{\{ titel \}\}' uses the field 'titel', which is not there; "
-        r"did you mean 'title'\? there are: genre, title"
+        r"did you mean 'title'\? the fields are: genre, title"
     )
     with pytest.raises(PromptError, match=expected):
         template("{{ titel }}").check({"title", "genre"})

@@ -183,7 +183,7 @@ def test_a_corrected_title_is_a_warning(model: str, caplog: pytest.LogCaptureFix
 
 def test_another_encoder_is_refused() -> None:
     checkpoint = trained("PAD")
-    with pytest.raises(ValueError, match="the encoder is another; give encoder, encoder_model"):
+    with pytest.raises(ValueError, match="the encoder changed; set encoder, encoder_model"):
         recommend(checkpoint, "u1", config_dict={"encoder_dimensions": 17})
     with pytest.raises(ValueError, match="the text or vector of every item is another"):
         recommend(checkpoint, "u1", config_dict={"item_prompt": "{{ title }} again"})

@@ -18,10 +18,10 @@ C = TypeVar("C", str, Content)  # an encoder of texts reads plain texts
 
 
 def content_key(content: str | Content) -> str:
-    """The part of a vector's key that its content makes; caches hold vectors under such keys, and
-    checkpoints digests of them."""
+    """The part of a vector's key that comes from its content. It must never change: caches store
+    vectors under such keys, and checkpoints hold digests of them."""
     if isinstance(content, str):
         return content
-    # A file is known by its bytes, so that one that moves is not encoded again.
+    # A file is identified by its bytes, so that a file that moves is not encoded again.
     picture = content.picture.digest if content.picture else "no picture"
     return f"{picture}\n{content.text or ''}"

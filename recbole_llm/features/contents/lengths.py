@@ -1,4 +1,4 @@
-"""Texts over an encoder's limit of tokens: the encoder cuts them at their end."""
+"""Texts that exceed an encoder's token limit: the encoder cuts them at their end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOSE = 0.05  # share of the limit within which an estimate is not trusted
 
 
 class TokenLimit:
-    """The tokens of a text that an encoder reads.
+    """The number of tokens of a text that an encoder reads.
 
     Args:
         tokens: the limit.
@@ -26,7 +26,7 @@ class TokenLimit:
     def __init__(self, encoder: TokenLimited, tokens: int, prefix: str = "") -> None:
         self.tokens, self._encoder = tokens, encoder
         self._prefix_bytes = _byte_count(prefix)
-        self._words: dict[str, int] = {}  # tokens of words that were met
+        self._words: dict[str, int] = {}  # token counts of words seen so far
 
     @classmethod
     def of(cls, encoder: object, config: ConfigLike) -> TokenLimit | None:
@@ -37,8 +37,8 @@ class TokenLimit:
 
     def too_long(self, texts: Sequence[str]) -> list[int]:
         """Positions of the texts that the encoder would cut."""
-        # A token stands for a byte at least, so that most texts of items need not be tokenized:
-        # half of the limit is left to what goes around a text, which is not known before.
+        # A token covers at least one byte, so most texts of items need not be tokenized. Half of
+        # the limit is reserved for what the encoder adds around a text, which is not known yet.
         sizes = [_byte_count(text) for text in texts]
         if not any(self._prefix_bytes + size > self.tokens // 2 for size in sizes):
             return []
@@ -49,7 +49,7 @@ class TokenLimit:
         return [i for i in open_ if estimates[i] > self.tokens]
 
     def _estimate_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Sums over the words, each tokenized once: as tokenizers count, but for a few tokens."""
+        """Token counts as sums over words, each tokenized only once; off by a few tokens."""
         split = [text.split() for text in texts]
         new = sorted({word for words in split for word in words} - self._words.keys())
         counts = self._count_tokens([f" {word}" for word in new])
@@ -58,7 +58,7 @@ class TokenLimit:
 
     @cached_property
     def _surrounding(self) -> int:
-        """Tokens that go around a text."""
+        """Number of tokens that the encoder adds around a text."""
         return self._encoder.token_counts([""])[0]
 
     def _count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -76,12 +76,12 @@ def shorten_to_limit(
     histories: Mapping[str, int],
     limit: TokenLimit,
 ) -> dict[str, str]:
-    """The texts of users that are over the limit, with so many of their newest items as fit it.
+    """The users' texts that exceed the limit, shortened to as many of the newest items as fit.
 
-    One item stays at least. How many texts are shortened, and by how much, is logged.
+    At least one item stays. How many texts are shortened, and by how much, is logged.
 
     Args:
-        render: a user's text from the user's name and the number of newest items.
+        render: makes a user's text from the user's name and the number of newest items.
         texts: {user: text} with all items.
         histories: {user: number of items}.
     """
@@ -95,7 +95,8 @@ def shorten_to_limit(
         cut = len(limit.too_long([shorter[user] for user in long if fit[user] == 1]))
         getLogger("recbole_llm").info(
             f"user texts: {len(changed)} of {len(texts)} are shortened to the encoder's "
-            f"{limit.tokens} tokens, by {dropped} of their oldest items; {cut} are cut all the same"
+            f"{limit.tokens} tokens by leaving out {dropped} of their oldest items; {cut} are cut, "
+            f"since even one item is too long"
         )
     return changed
 
@@ -118,7 +119,7 @@ def _count_newest_that_fit(
 
 
 def report_cut(texts: Mapping[str, str], kind: str, limit: TokenLimit | None) -> None:
-    """Say how many texts the encoder cuts, and whose."""
+    """Log how many texts the encoder cuts, and which."""
     if limit is not None and (cut := limit.too_long(list(texts.values()))):
         names = list(texts)
         getLogger("recbole_llm").warning(

@@ -1,7 +1,7 @@
 """Pictures of items: finding them, and reading them safely.
 
-A picture is data from anywhere: three formats, a limit of pixels, no animation, no path out of the
-folder. What cannot be used is counted and named, and its item has no picture.
+Pictures are untrusted: only three formats are read, up to a limit of pixels, without animation, and
+only inside the folder. Unusable ones are counted and named, and their items have no picture.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _MAX_BYTES = 1 << 26  # of a file
-_BAR_FROM = 1_000  # pictures: fewer are looked through in a blink
+_BAR_FROM = 1_000  # pictures; fewer take too little time for a progress bar
 
 
 class PictureError(ValueError):
-    """A picture that is not used; the message is one word or two: broken, too large, …"""
+    """A picture that cannot be used; the message is one or two words: broken, too large, …"""
 
 
 def read_picture(content: bytes, max_pixels: int) -> Image:
@@ -52,14 +52,14 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        # A picture that Pillow warns of (its size, EXIF data) is used, or refused here.
+        # Pillow's warnings (size, EXIF data) are moot: the picture is used, or refused here.
         with (
             catch_warnings(action="ignore"),
             Image.open(BytesIO(content), formats=FORMATS) as image,
         ):
             if image.width * image.height > max_pixels:
                 raise PictureError("too large")
-            # A JPEG of a camera may have further, smaller ones behind it (MPO).
+            # A camera's JPEG file may contain further, smaller pictures (MPO).
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise PictureError("animated")
             upright = _scaled_to_8_bits(ImageOps.exif_transpose(image))
@@ -77,16 +77,16 @@ def read_picture(content: bytes, max_pixels: int) -> Image:
 
 
 def _scaled_to_8_bits(image: Image) -> Image:
-    """A gray picture of 16 bits in 8; Pillow itself would cut its values, not scale them."""
+    """Scale a 16-bit gray picture to 8 bits; Pillow itself would clip its values instead."""
     if not image.mode.startswith("I"):
         return image
     gray = image.convert("I").point(lambda value: value / 256).convert("L")
-    gray.info.pop("transparency", None)  # a value of 16 bits
+    gray.info.pop("transparency", None)  # a 16-bit value
     return gray
 
 
 class Picture(NamedTuple):
-    """A file that can be used."""
+    """A usable picture file."""
 
     file: Path
     digest: str  # SHA-256 of its bytes
@@ -95,7 +95,7 @@ class Picture(NamedTuple):
 def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> dict[str, Picture]:
     """The usable pictures of items by token; the others are counted and named in the log.
 
-    Those that are usable are noted in the cache by their bytes, so that each is decoded but once.
+    Usable pictures are noted in the cache by their digest, so that each is decoded only once.
 
     Raises:
         ValueError: no such folder or field.
@@ -114,7 +114,7 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
             except PictureError as error:
                 problems.setdefault(str(error), []).append(token)
     parts = [f"{len(names)} {what} ({first_names(names)})" for what, names in problems.items()]
-    # Where items are pictures alone, `align` warns, and says what becomes of those without one.
+    # If items have only pictures, `align` warns of missing ones and says what becomes of them.
     alone = ItemSettings.of(config).item_feature == "item_image"
     quiet = not problems or (alone and set(problems) == {"missing"})
     message = "; ".join([f"pictures of {len(usable)} of {len(tokens)} items", *parts])
@@ -123,8 +123,7 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
 
 
 def pictures_digest(config: Config) -> str:
-    """Digest of the pictures of all items, by their bytes, before the data is loaded; none is
-    decoded.
+    """Digest of the bytes of all items' pictures, without decoding them or loading the data.
 
     Raises:
         ValueError: no such folder or field.
@@ -139,7 +138,7 @@ def pictures_digest(config: Config) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    """Digest of a picture's bytes; "" of what counts as missing."""
+    """Digest of a picture's bytes; "" for a picture that counts as missing."""
     try:
         usable = path.is_file() and path.stat().st_size <= _MAX_BYTES
         return file_digest(path) if usable else ""
@@ -148,9 +147,9 @@ def _file_digest(path: Path) -> str:
 
 
 def _digest_if_usable(content: bytes, max_pixels: int, store: TextStore) -> str:
-    """Digest of a usable picture's bytes; PictureError for another.
+    """Digest of a usable picture's bytes; PictureError for an unusable one.
 
-    A picture that is broken here may not be elsewhere, so it is tried again.
+    Unusable ones are tried again in each run: what is broken here may be readable elsewhere.
     """
     digest, kind = sha256(content).hexdigest(), f"picture of {max_pixels} pixels"
     if not store.has_mark(kind, digest):
@@ -173,13 +172,13 @@ def _read_bytes(path: Path | None) -> bytes:
 def _candidate_files(
     config: Config, dataset: Dataset, tokens: Iterable[str] | None = None
 ) -> dict[str, Path]:
-    """{token: file}, which need not exist; tokens None: of all items."""
+    """{token: file} of these items, or of all if `tokens` is None; a file need not exist."""
     settings, home = ItemSettings.of(config), Path(dataset.dataset_path)
     field = settings.item_image_field
     folder = expanded(settings.item_image_folder or (home if field else home / "images"))
     if not folder.is_dir():
         raise ValueError(
-            f"item_image_folder: '{folder}' is no folder; set it to that of the pictures"
+            f"item_image_folder: '{folder}' is no folder; set it to the folder of the pictures"
         )
     root = folder.resolve()
     if field is None:
@@ -199,6 +198,6 @@ def _candidate_files(
 
 
 def _resolve_links(file: Path) -> Path:
-    """Follow links; a link where they form a circle, on which `Path.resolve` raises before
+    """Follow links; if they form a circle, return a link, where `Path.resolve` would raise before
     Python 3.13."""
     return Path(os.path.realpath(file))

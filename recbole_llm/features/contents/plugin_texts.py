@@ -1,4 +1,4 @@
-"""Texts that plugins give by the hooks ``item_texts`` and ``user_texts``."""
+"""Texts that plugins provide through the hooks ``item_texts`` and ``user_texts``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ask_plugins(hook: str, config: Config, dataset: Dataset) -> dict[str, str] |
         return None
     if not isinstance(texts, Mapping):
         raise PromptError(
-            f"{_hook_and_plugin(hook)} returned a {type(texts).__name__}; it is to return "
+            f"{_hook_and_plugin(hook)} returned a {type(texts).__name__}; it must return "
             f"{{token: text}}, or None to pass"
         )
     # NaN and NA stand for texts that a data frame lacks; isna of a list is an array.
@@ -38,7 +38,7 @@ def ask_plugins(hook: str, config: Config, dataset: Dataset) -> dict[str, str] |
 
 
 def check_tokens(hook: str, texts: Mapping[str, str], tokens: Sequence[str]) -> None:
-    """Refuse texts without a single one of these tokens, such as texts by number."""
+    """Refuse texts whose keys include none of these tokens, such as texts by row number."""
     if texts and tokens and not any(token in texts for token in tokens):
         raise PromptError(
             f"{_hook_and_plugin(hook)}: not one key is a token of the data set: keys are like "
@@ -47,13 +47,13 @@ def check_tokens(hook: str, texts: Mapping[str, str], tokens: Sequence[str]) -> 
 
 
 def name_source(hook: str, file: str) -> str:
-    """What to complete where texts are missing: the file, and what a plugin's hook returns."""
+    """Name what to complete if texts are missing: the file, or what a plugin's hook returns."""
     hooked = getattr(get_plugin_manager().hook, hook).get_hookimpls()
     return f"what {_hook_and_plugin(hook)} returns, or the {file}" if hooked else f"the {file}"
 
 
 def _hook_and_plugin(hook: str) -> str:
-    """``item_texts of plugin 'acme'``: pluggy does not say whose answer it took."""
+    """``item_texts of plugin 'acme'``; all its plugins, since pluggy hides whose answer it took."""
     caller = getattr(get_plugin_manager().hook, hook)
     plugins = " or ".join(f"'{hookimpl.plugin_name}'" for hookimpl in caller.get_hookimpls())
     return f"{hook} of plugin {plugins}"

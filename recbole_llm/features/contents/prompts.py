@@ -1,7 +1,7 @@
 """Texts of items and users, rendered from their fields, that an encoder reads.
 
 Items are described by the data set's ``.item`` file, users by the items of their *training*
-history. The hooks ``item_texts`` and ``user_texts`` replace either.
+history. A plugin's hook ``item_texts`` or ``user_texts`` replaces these texts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recbole_llm.features.settings import PromptSettings
 
 Texts = dict[str, str]  # token -> text
 Rows = dict[str, dict[str, str]]  # token -> {field: text}
-_BAR_FROM = 20_000  # texts: fewer are rendered in a blink
+_BAR_FROM = 20_000  # texts; fewer take too little time for a progress bar
 
 
 def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = None) -> Texts:
@@ -70,19 +70,19 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
 
 
 def descriptive_fields(config: Config, file: Table, id_field: str) -> list[str]:
-    """Fields that describe an item in words: no id, and no path of a picture."""
+    """Fields that describe an item in words, without its id and the path of its picture."""
     return file.text_fields(without=(id_field, config["item_image_field"]))
 
 
 def _label(field: str, fields: Container[str]) -> str:
-    """A field's name in words, without the ``_`` that `convert` puts behind a keyword."""
+    """A field's name in words, without the ``_`` that `convert` appends to a Python keyword."""
     word = field.removesuffix("_")
     return (word if iskeyword(word) and word not in fields else field).replace("_", " ")
 
 
 def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None = None) -> Texts:
-    """Texts of the users with training interactions, from these alone, by token; a text over the
-    limit is shortened by the user's oldest items.
+    """Texts by token of the users with training interactions, made from these interactions only. A
+    text over the limit loses the user's oldest items.
 
     Raises:
         ValueError: the data set is not split yet, no titles, a template that does not fit.
@@ -122,10 +122,10 @@ def user_texts(config: Config, train_dataset: Dataset, limit: TokenLimit | None 
 
 
 def item_titles(config: Config, dataset: Dataset) -> Texts:
-    """Titles that the ``.item`` file gives to items.
+    """Titles of items: the texts of a plugin's ``item_texts``, else those in the ``.item`` file.
 
     Returns:
-        {item token: title}, of the field `item_title_field` or the one that is found.
+        {item token: title}; the file's field is `item_title_field`, else the best match by name.
 
     Raises:
         ValueError: no ``.item`` file, or no text field in it.
@@ -134,8 +134,8 @@ def item_titles(config: Config, dataset: Dataset) -> Texts:
 
 
 def titles_if_any(config: Config, dataset: Dataset) -> Texts:
-    """`item_titles`, or nothing where no text field names the items; ValueError where the field
-    `item_title_field` is not there."""
+    """`item_titles`, or {} if the data set has no titles; ValueError if it has none although
+    `item_title_field` is set."""
     try:
         return item_titles(config, dataset)
     except PromptError:
@@ -145,7 +145,7 @@ def titles_if_any(config: Config, dataset: Dataset) -> Texts:
 
 
 def item_file(config: Config, dataset: Dataset) -> Table:
-    """The data set's ``.item`` file; ValueError where there is none."""
+    """The data set's ``.item`` file; ValueError if there is none."""
     return _read_atomic(config, dataset, "item")
 
 
@@ -155,7 +155,7 @@ def item_rows(config: Config, dataset: Dataset) -> Rows:
 
 
 def _rows_and_titles(config: Config, dataset: Dataset) -> tuple[Rows, Texts]:
-    """Rows and titles by item token; titles of the `item_texts` hook where a plugin gives them."""
+    """Rows and titles by item token; texts of a plugin's `item_texts` are titles without rows."""
     plugin_texts = ask_plugins("item_texts", config, dataset)
     if plugin_texts is not None:
         return {}, plugin_texts
@@ -193,11 +193,11 @@ def _read_rows(config: Config, dataset: Dataset, suffix: str, field: str) -> Row
 
 
 def _read_atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
-    """A file's words: those of sequences with spaces between them, or ``", "`` for other signs."""
+    """Read an atomic file; in token sequences, a separator other than a space becomes ``", "``."""
     path = _atomic_path(dataset, suffix)
     if not path.is_file():
         raise PromptError(
-            f"dataset '{dataset.dataset_name}' has no file '{path}' to make texts of; write one "
+            f"dataset '{dataset.dataset_name}' has no file '{path}' to make texts from; write one "
             f"with a title field (recbole-llm convert --items=FILE does), or give vectors: "
             f"--encoder=precomputed --embedding_path=FILE"
         )
@@ -209,7 +209,7 @@ def _read_atomic(config: Config, dataset: Dataset, suffix: str) -> Table:
 
 
 def _known_tokens(dataset: Dataset, field: str) -> list[str]:
-    """All tokens of an id field but RecBole's padding."""
+    """All tokens of an id field except RecBole's padding."""
     return [str(token) for token in dataset.field2id_token[field][1:]]
 
 

@@ -26,7 +26,7 @@ class PromptError(ValueError):
 
 
 class _UnknownField(jinja2.UndefinedError):
-    """Its message is the name of a field that a template asked for and that is not there."""
+    """A template uses a field that does not exist; the error's message is the field's name."""
 
 
 class _StrictUndefined(jinja2.StrictUndefined):
@@ -40,14 +40,14 @@ class _StrictUndefined(jinja2.StrictUndefined):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Reads ``item.values`` as the field of that name, and prints no method."""
+    """An environment in which ``item.values`` is the field ``values``, not a method of dict."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         return self.getitem(obj, attribute)
 
 
 def _refuse_method(value: Any) -> Any:
-    """Refuse to print a method: it is a misspelt field, whose text differs in each process."""
+    """Refuse to print a method: it is a misspelled field, and its text differs in each process."""
     if callable(value) and not isinstance(value, (jinja2.Undefined, str)):
         raise _UnknownField(getattr(value, "__name__", type(value).__name__))
     return value
@@ -57,7 +57,7 @@ _ENVIRONMENT = _Environment(undefined=_StrictUndefined, finalize=_refuse_method)
 
 
 class Template:
-    """A jinja2 template in jinja2's sandbox; of a checkpoint only plain ones come here
+    """A jinja2 template in jinja2's sandbox. From checkpoints, only plain templates get here
     (`recbole_llm.core.checkpoints.stored`).
 
     Raises:
@@ -69,7 +69,7 @@ class Template:
         try:
             self._tree = _ENVIRONMENT.parse(source)
             self._template = _ENVIRONMENT.from_string(source)
-        except Exception as error:  # jinja2's, and whatever deep nesting makes Python raise
+        except Exception as error:  # jinja2's own, and whatever deep nesting makes Python raise
             open_end = "end of template" in str(error)
             way_out = "; close each {{ by }} and each {% by %}" if open_end else ""
             raise PromptError(
@@ -77,7 +77,7 @@ class Template:
             ) from error
 
     def variables(self) -> set[str]:
-        """Names that rendering needs; those that the template tests or gives a default are not."""
+        """Names that rendering needs, without those that the template tests or gives a default."""
         names = jinja2.meta.find_undeclared_variables(self._tree)
         optional = {
             node.node.name
@@ -88,10 +88,10 @@ class Template:
         return names - optional
 
     def check(self, known: Collection[str]) -> None:
-        """Refuse a template that asks for other names than the `known` ones.
+        """Refuse a template that uses names other than the `known` ones.
 
         Raises:
-            PromptError: names the first such field and the ones there are.
+            PromptError: the message has the first such name and the known ones.
         """
         for name in sorted(self.variables() - set(known)):
             raise self._unknown(name, known)
@@ -114,20 +114,20 @@ class Template:
     def _unknown(self, name: str, known: Collection[str]) -> PromptError:
         return PromptError(
             f"{self.key}: {self.origin} uses the field '{name}', which is not there; "
-            f"{near_hint(name, known)}there are: {', '.join(sorted(known))}"
+            f"{near_hint(name, known)}the fields are: {', '.join(sorted(known))}"
         )
 
 
 def find_template(value: str | None, key: str, kind: str, dataset: str) -> Template:
-    """The template that a config value means.
+    """The template that a config value denotes.
 
     Args:
-        value: a template, the path of a ``.jinja`` file, the name of a file in properties/prompt
-            without ``.jinja``, or None: ``<dataset>.<kind>`` there, else ``<kind>``.
+        value: a template, the path of a ``.jinja`` file, or the name of a file in properties/prompt
+            without ``.jinja``; None means ``<dataset>.<kind>`` there, or else ``<kind>``.
         kind: ``item``, ``user``, ``thought`` or ``behavior``.
 
     Raises:
-        PromptError: it is none of these, or not valid.
+        PromptError: the value is none of these, or the template is not valid.
     """
     if value is not None and ("{{" in value or "{%" in value):
         return Template(value, f"the template '{value}'", key)

@@ -1,4 +1,4 @@
-"""Kinds of encoder, each a file; they are registered through the same hook as anyone's."""
+"""The built-in kinds of encoder, a file each, registered through the same hook as plugins'."""
 
 from __future__ import annotations
 
@@ -92,6 +92,6 @@ KINDS = (
 
 @hookimpl
 def register_encoders(register: Callable[[EncoderSpec], None]) -> None:
-    """The built-in kinds."""
+    """Register the built-in kinds."""
     for kind in KINDS:
         register(kind)

@@ -1,4 +1,4 @@
-"""Language models to be tuned with low-rank adapters, and encoders that were."""
+"""Language models to tune with low-rank adapters, and encoders tuned in this way."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def load_tunable(source: Source) -> tuple[Any, Any]:
-    """A model that writes, and its processor: of texts and pictures, or a tokenizer.
+    """A generative model, and its tokenizer or its processor of texts and pictures.
 
     Raises:
-        EncoderError: transformers cannot read it.
+        EncoderError: transformers cannot read them.
     """
     sees = sees_pictures(source)
     model = source.model(torch.float32, _writer_class(sees))
@@ -40,10 +40,10 @@ def _writer_class(sees: bool) -> str:
 
 
 def adapter_digest(folder: str | None, key: str = "encoder_adapter") -> str | None:
-    """Digest of an adapter's files; None without one. `key` is the config key that names it.
+    """Digest of an adapter's files; None without a folder. `key` is the config key that names it.
 
     Raises:
-        EncoderError: a file is missing, or it is no LoRA adapter.
+        EncoderError: a file is missing, or the adapter is no LoRA adapter.
     """
     if folder is None:
         return None
@@ -58,10 +58,10 @@ def adapter_digest(folder: str | None, key: str = "encoder_adapter") -> str | No
 
 
 def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.Module:
-    """An encoder's model, its adapter merged into the weights.
+    """An encoder's model, with its adapter, if any, merged into the weights.
 
     Raises:
-        EncoderError: it cannot be read, or the adapter is of another model.
+        EncoderError: a file cannot be read, or the adapter belongs to another model.
     """
     if folder is None:
         return source.model(dtype)
@@ -69,7 +69,7 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
     if read_json(expanded(folder) / _FILES[0]).get("task_type") == "FEATURE_EXTRACTION":
         merged: nn.Module = _merge_adapter(source.model(dtype), source, folder, key)
         return merged
-    # Other adapters name the parts of the model that writes, of which the encoder's is one.
+    # Other adapters name the parts of the generative model, of which the encoder's is one.
     writer = load_adapted_writer(source, dtype, folder, key, unread=("lm_head.",))
     return getattr(writer, writer.base_model_prefix)
 
@@ -77,11 +77,11 @@ def with_adapter(source: Source, dtype: torch.dtype, folder: str | None) -> nn.M
 def load_adapted_writer(
     source: Source, dtype: torch.dtype, folder: str, key: str, unread: tuple[str, ...] = ()
 ) -> Any:
-    """A model that writes, with an adapter merged into its weights; `key` named the adapter, and
-    weights whose names begin with `unread` may be missing.
+    """A generative model with an adapter merged into its weights. `key` is the config key that
+    named the adapter; weights whose names begin with `unread` may be missing.
 
     Raises:
-        EncoderError: it cannot be read, or the adapter is of another model.
+        EncoderError: a file cannot be read, or the adapter belongs to another model.
     """
     return _merge_adapter(
         source.model(dtype, _writer_class(sees_pictures(source)), unread), source, folder, key
@@ -104,33 +104,33 @@ def _merge_adapter(model: Any, source: Source, folder: str, key: str) -> Any:
 
 
 def _warn_of_other_model(source: Source, folder: Path, key: str) -> None:
-    """Warn of an adapter made for another model, whose parts may have the same names and shapes."""
+    """Warn if an adapter was made for another model, since its names and shapes may still fit."""
     base = read_json(folder / _FILES[0]).get("base_model_name_or_path")
-    if not base or source.gguf:  # whose file and whose copy have other names
+    if not base or source.gguf:  # a GGUF file and its copy have other names
         return
     made_for, put_on = _model_name(Path(base)), _model_name(source.folder)
     if made_for != put_on:
         getLogger("recbole_llm").warning(
-            "%s: '%s' was made for the model %s, and is put on %s", key, folder, made_for, put_on
+            "%s: '%s' was made for the model %s but is applied to %s", key, folder, made_for, put_on
         )
 
 
 def _model_name(path: Path) -> str:
-    """The last part of a model's name, also of one in the hub's cache."""
+    """The last part of a model's name, also for a path in the hub's cache."""
     if path.parent.name == "snapshots":  # models--meta-llama--Llama-3.2-1B/snapshots/…
         path = path.parent.parent
     return path.name.rpartition("--")[2]
 
 
 def _check_complete(model: Any, file: Path) -> None:
-    """peft leaves an adapter that names other parts of a model without effect."""
+    """Refuse an adapter for other parts of a model, which peft would silently ignore."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(file, "pt") as stored:
         names = set(stored.keys())
     own = get_peft_model_state_dict(model, save_embedding_layers=False).keys()
-    # An adapter of embeddings has the embeddings themselves beside it.
+    # The file of an adapter of embeddings also holds the embeddings themselves.
     if strange := names - own - model.state_dict().keys():
         raise ValueError(f"it names {len(strange)} parts that the model does not have")
     if lacking := own - names:

@@ -1,4 +1,4 @@
-"""Answers of embeddings endpoints: data of strangers, checked before it is used or stored."""
+"""Answers of embeddings endpoints: untrusted data, checked before it is used or stored."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.tables.table import Matrix
 
 _SHOWN = 60  # characters of an answer in a message
-_SECRET = 4  # characters of a value in a query that may be one; shorter ones are all over a message
+_SECRET = 4  # characters of the shortest query value that is masked; shorter ones occur everywhere
 
 
 def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
     """The vectors of an answer in the order of the texts.
 
-    A vector at fault (not a list of numbers, another width, beyond float32) is a row of NaN, and
-    costs the others nothing. An answer that does not say which vector is which text's is refused.
+    An invalid vector (not a list of numbers, another width, beyond float32) becomes a row of NaN;
+    the others are kept. An answer that does not assign each vector to a text is refused.
 
     Args:
-        width: that the vectors must have; None: the one that most of them have.
+        width: required width of the vectors; None: the width that most of them have.
 
     Returns:
         float32 [count, D].
 
     Raises:
-        EncoderError: it is no such answer; in words that follow "the endpoint failed".
+        EncoderError: the answer is invalid; the message is worded to follow "the endpoint failed".
     """
     rows = _order_by_index(_read_entries(body), count)
     vectors = [_parse_vector(row) for row in rows]
@@ -50,7 +50,7 @@ def read_answer(body: bytes, count: int, width: int | None = None) -> Matrix:
 
 
 def credentials(url: str) -> list[str]:
-    """Secrets in an address, such as a password or a token, which its server may repeat."""
+    """Secrets in an address, such as a password or a token, which a server's answer may repeat."""
     parts = urlsplit(url)
     user, _, _ = parts.netloc.rpartition("@")
     password = user.partition(":")[2]
@@ -83,8 +83,8 @@ def _order_by_index(entries: list[Any], count: int) -> list[Any]:
         index = entry.get("index") if isinstance(entry, dict) else None
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
             raise EncoderError(
-                f"it answered with the index {index!r:.20}, expected 0 to {count - 1}, so no "
-                f"vector is known to be a text's"
+                f"it answered with the index {index!r:.20}, expected 0 to {count - 1}, so it is "
+                f"unknown which vector belongs to which text"
             )
         if index in found:
             raise EncoderError(f"it answered with the index {index} twice")
@@ -93,13 +93,13 @@ def _order_by_index(entries: list[Any], count: int) -> list[Any]:
 
 
 def _parse_vector(values: object) -> Matrix | None:
-    """Float32 [D], or None where it is no list of finite numbers."""
+    """The vector, float32 [D], or None if `values` is no list of finite numbers."""
     if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
         return None
     try:
         with np.errstate(over="ignore"):
             vector = np.asarray(values, np.float64).astype(np.float32)
-    except OverflowError:  # of an integer beyond float64
+    except OverflowError:  # an integer beyond float64
         return None
     return vector if np.isfinite(vector).all() else None
 

@@ -22,7 +22,7 @@ class EncoderError(ValueError):
 
 
 class Encoder(Protocol):
-    """Texts to vectors. Making one is cheap; models are loaded by the first ``encode``."""
+    """Turns texts into vectors. Creating one is cheap: the first ``encode`` loads the model."""
 
     @property
     def fingerprint(self) -> str:
@@ -45,8 +45,8 @@ class PictureEncoder(Protocol):
     def encode_contents(
         self, texts: Sequence[str | None], images: Sequence[Image | None]
     ) -> Matrix:
-        """Vectors of items by text, picture (RGB) or both: float32 [n, D]. An item has one of the
-        two at least, and a picture where `reads_text` is False."""
+        """Vectors of items, float32 [n, D], from a text, a picture (RGB) or both. Each item has at
+        least one of the two, and always a picture if `reads_text` is False."""
 
 
 class TableSource(Protocol):
@@ -62,10 +62,10 @@ class TokenLimited(Protocol):
 
     @property
     def max_tokens(self) -> int | None:
-        """The limit, what goes around a text among them; None where it is not known."""
+        """The limit, including tokens that are added around a text; None if it is not known."""
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, uncut, with what goes around it."""
+        """Number of tokens of each text, uncut, including those that are added around it."""
 
 
 _PARTS = ("fingerprint", "encode")
@@ -76,7 +76,7 @@ def create_encoder(config: ConfigLike) -> Encoder | TableSource:
 
     Raises:
         ValueError: unknown kind (near matches are listed), or a key of a wrong type.
-        EncoderError: it cannot be loaded here; the message says why and which ones can.
+        EncoderError: it cannot be loaded; the message says why, and which ones may be available.
     """
     spec = encoder_spec(config)
     missing = spec.missing()
@@ -114,7 +114,7 @@ def _check_fingerprint(spec: EncoderSpec, fingerprint: object) -> None:
     if not isinstance(fingerprint, str) or not fingerprint:
         raise EncoderError(
             f"encoder '{spec.name}': its fingerprint is {fingerprint!r}; stored vectors are found "
-            f"by it, so make it a text that changes with them (docs/plugins.md)"
+            f"by it, so make it a string that changes with the vectors (docs/plugins.md)"
         )
 
 

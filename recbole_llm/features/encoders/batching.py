@@ -1,4 +1,4 @@
-"""Cutting token sequences into batches of like length."""
+"""Grouping token sequences into batches of similar length."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-Message: TypeAlias = Mapping[str, Any]  # what a processor makes of one: input_ids, [1, L], …
+Message: TypeAlias = Mapping[str, Any]  # a processor's output: input_ids, [1, L], …
 
 
 def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> Iterator[list[int]]:
@@ -18,7 +18,7 @@ def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> 
     A sequence longer than the budget is a batch of its own.
 
     Args:
-        padded: whether a batch is padded to its longest sequence, and the padding counts too.
+        padded: whether a batch is padded to its longest sequence, so that padding counts, too.
     """
     batch: list[int] = []
     total = 0
@@ -34,8 +34,8 @@ def token_batches(lengths: Sequence[int], budget: int, padded: bool = False) -> 
 
 
 def message_batches(messages: Iterable[Message], budget: int) -> Iterator[list[Message]]:
-    """Consecutive messages that `join_messages` takes, in batches of at most `budget` tokens with
-    their padding. One that is longer, or whose tensors fit no other's, is a batch of its own."""
+    """Batches of consecutive messages for `join_messages`, of at most `budget` tokens including
+    padding. A message that is longer, or whose tensors fit no neighbor's, is its own batch."""
     batch: list[Message] = []
     width = 0
     for message in messages:
@@ -51,8 +51,8 @@ def message_batches(messages: Iterable[Message], budget: int) -> Iterator[list[M
 
 
 def join_messages(batch: Sequence[Message]) -> Message:
-    """Messages as one input, [B, L]: what goes by token is filled up on the right, where no real
-    token sees the padding or is moved by it; tensors of pictures follow each other."""
+    """Join messages to one input, [B, L]. Tensors by token are padded on the right, so that no real
+    token sees the padding or is shifted by it; tensors of pictures are concatenated."""
     if len(batch) == 1:
         return batch[0]
     return {
@@ -68,8 +68,8 @@ def _by_token(value: Tensor, message: Message) -> bool:
 
 
 def _shapes_and_types(message: Message) -> dict[str, object]:
-    """Types and shapes by key: equal where tensors can be joined. A value that is no tensor equals
-    no other."""
+    """Types and shapes by key, which are equal if the tensors can be joined. A value that is no
+    tensor equals no other value."""
     forms: dict[str, object] = {}
     for name, value in message.items():
         if isinstance(value, Tensor):

@@ -21,17 +21,17 @@ from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.tables.table import Matrix
 
-_MAX_LENGTH = 512  # tokens at most; decoders have no length that they were trained to embed
+_MAX_LENGTH = 512  # default limit in tokens; decoders were not trained to embed some length
 
 
 def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``causal_lm``.
 
-    The model is a local folder or ``.gguf`` file; for SmolLM2-135M-Instruct, the default, the
-    GGUF file of a PyPI package; else the hub's.
+    The model is a local folder, a ``.gguf`` file or a model of the hub. SmolLM2-135M-Instruct,
+    the default, comes from the GGUF file of a PyPI package.
 
     Raises:
-        EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
+        EncoderError: the model cannot be found, or a package to read its GGUF file is missing.
     """
     settings, own = EncoderSettings.placed(config), CausalLMSettings.of(config)
     source = Source.of_encoder(config, "causal_lm", settings.encoder_model or NAMES[0])
@@ -41,7 +41,7 @@ def create(config: ConfigLike) -> Encoder:
 class CausalEncoder:
     """A decoder's hidden states, pooled over a text's tokens.
 
-    Texts are padded on the right whatever the tokenizer prefers: behind a causal mask no real
+    Texts are padded on the right, whatever the tokenizer prefers: under a causal mask no real
     token sees the padding, and positions start at 0.
     """
 
@@ -118,7 +118,7 @@ class CausalEncoder:
         settings = self.settings
         model = with_adapter(self.source, settings.torch_dtype, self.own.encoder_adapter)
         told: Any = model.config.get_text_config()  # type: ignore[union-attr, operator]
-        if self.source.gguf:  # whose header was not read where no long texts were asked for
+        if self.source.gguf:  # `_max_tokens` does not read its header for a short limit
             positions = getattr(told, "max_position_embeddings", self.max_tokens)
             _check_length(self.source, self.max_tokens, positions)
         depth = told.num_hidden_layers
@@ -133,12 +133,12 @@ class CausalEncoder:
 
 
 def _max_tokens(source: Source, asked: int | None) -> int:
-    """Tokens a text is cut to.
+    """Tokens that a text is cut to.
 
     Raises:
-        EncoderError: more are asked for than the model has positions for.
+        EncoderError: `asked` exceeds the model's positions.
     """
-    short = (asked or 0) <= _MAX_LENGTH  # no GGUF file is read for it, which takes seconds
+    short = (asked or 0) <= _MAX_LENGTH  # not worth the seconds of reading a GGUF file
     longest = None if source.gguf and short else source.longest()
     if longest is None:
         return asked or _MAX_LENGTH
@@ -156,7 +156,7 @@ def _check_length(source: Source, asked: int, longest: int) -> None:
 
 
 def layer_index(layer: int, depth: int) -> int:
-    """`encoder_layer` counted from the front, 0 to depth; ValueError where there is none such."""
+    """`encoder_layer` counted from the front, 0 to depth; ValueError if it is out of range."""
     found = layer + depth + 1 if layer < 0 else layer
     if not 0 <= found <= depth:
         raise ValueError(f"encoder_layer: {layer} is out of range; the model has {depth} layers")
@@ -164,12 +164,12 @@ def layer_index(layer: int, depth: int) -> int:
 
 
 def drop_blocks(model: nn.Module, layer: int) -> bool:
-    """Make the output of block `layer` the model's, where the model is Llama-style.
+    """Cut a Llama-style model after block `layer`, so that it returns that block's output.
 
-    Such a model normalizes the last hidden states only, so the norm goes with the blocks above.
+    Such a model normalizes only the last hidden states, so the norm goes with the blocks above.
 
     Returns:
-        Whether it was done; the blocks above are not computed any more.
+        Whether the model was cut; if so, the blocks above are no longer computed.
     """
     blocks = getattr(model, "layers", None)
     if not isinstance(blocks, nn.ModuleList) or not hasattr(model, "norm"):

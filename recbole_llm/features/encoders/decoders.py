@@ -1,4 +1,4 @@
-"""The files of a decoder: where they are, and what transformers makes of them."""
+"""The files of a decoder: where they are, and what transformers loads from them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _READ = (".json", ".jinja", ".txt", ".model", ".safetensors")
 
 
 def without_special(tokenizer: Any, text: str) -> str:
-    """A text from data, in which nothing can end a turn: special tokens are spaces, also those that
-    a tokenizer has no name for."""
+    """A text from data, made unable to end a chat turn: all special tokens become spaces, also
+    those that the tokenizer assigns no role."""
     added = tokenizer.added_tokens_decoder.values()
     special = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)}
     for token in sorted(special, key=len, reverse=True):
@@ -47,8 +47,8 @@ def without_special(tokenizer: Any, text: str) -> str:
 
 
 def as_chat(maker: Any, content: Any) -> str:
-    """A user's message as the model was trained to see it: by the chat template of its tokenizer or
-    processor. A text for a model without one stays as it is."""
+    """A user's message in the chat template of `maker`, a tokenizer or processor. If it has no
+    template, a text stays as it is."""
     if maker.chat_template is None and isinstance(content, str):
         return content
     message = [{"role": "user", "content": content}]
@@ -57,8 +57,8 @@ def as_chat(maker: Any, content: Any) -> str:
 
 
 def lacks_special(tokenizer: Any, prompt: str) -> bool:
-    """Whether a tokenizer is to add its special tokens to what a chat template made: not to one
-    that begins with them (as transformers' own `apply_chat_template`)."""
+    """Whether the tokenizer must add its special tokens to a prompt made by a chat template: not if
+    the prompt begins with them (as in transformers' own `apply_chat_template`)."""
     begin = tokenizer.bos_token
     return begin is None or not prompt.startswith(begin)
 
@@ -70,15 +70,15 @@ class Source:
     folder: Path
     gguf: str | None = None  # the file's name
     key: str = "encoder_model"  # the config key that named it
-    cache: Path | None = None  # keeps a plain copy of the GGUF file, read in its place; None: none
+    cache: Path | None = None  # has an unpacked copy of the GGUF file, read instead; None: no copy
 
     @classmethod
     def of(cls, name: str, revision: str | None, cache: Path, key: str = "encoder_model") -> Source:
-        """Where the model called `name` is: a local folder or ``.gguf`` file; for
-        SmolLM2-135M-Instruct the GGUF file of a PyPI package; else the hub.
+        """Find the model called `name`: a local folder or ``.gguf`` file; for
+        SmolLM2-135M-Instruct the GGUF file of a PyPI package; else a model of the hub.
 
         Raises:
-            EncoderError: it is nowhere to be had, or a GGUF file lacks a package to read it.
+            EncoderError: the model cannot be found, or a package to read its GGUF file is missing.
         """
         path, keep = local_path(name, key), None
         if path is None and name in NAMES and revision is None:
@@ -95,7 +95,7 @@ class Source:
 
     @classmethod
     def of_encoder(cls, config: ConfigLike, kind: str, name: str) -> Source:
-        """Where an encoder's model is, as of `of`; says which copy is used."""
+        """Find an encoder's model as `of` does, and log which copy is used."""
         source = cls.of(name, EncoderSettings.of(config).encoder_revision, cache_dir(config))
         log_source(kind, name, str(source.path))
         return source
@@ -113,12 +113,12 @@ class Source:
         return files_digest(self.folder, model_files(self.folder, _READ))
 
     def longest(self) -> int | None:
-        """Tokens that the model has positions for; None where its files do not say so. A GGUF file
-        takes seconds to read."""
+        """Number of the model's positions; None if its files do not say. A GGUF file takes seconds
+        to read."""
         if self.gguf is not None:
             return gguf_positions(self.path)
         said = self.config.get("text_config", self.config)
-        if not isinstance(said, dict):  # transformers says so when it reads it
+        if not isinstance(said, dict):  # transformers reports it on loading
             return None
         counts = [said.get(key) for key in ("max_position_embeddings", "n_positions")]
         return next((n for n in counts if isinstance(n, int) and n > 0), None)
@@ -129,15 +129,15 @@ class Source:
         return read_json(self.folder / "config.json")
 
     def tokenizer(self) -> Any:
-        """Its tokenizer; EncoderError where transformers cannot read it."""
+        """The model's tokenizer; EncoderError if transformers cannot read it."""
         return self.part("AutoTokenizer")
 
     def model(
         self, dtype: torch.dtype, kind: str = "AutoModel", unread: tuple[str, ...] = ()
     ) -> nn.Module:
-        """The model, as transformers' class `kind` has it; EncoderError where it cannot be had, or
-        lacks weights, which transformers would draw at random: but for its pooling, which it is
-        without then, and those whose names begin with `unread`."""
+        """The model, loaded by transformers' class `kind`; EncoderError if that fails or weights
+        are missing, which transformers would draw at random. Missing weights whose names begin with
+        `unread` are accepted; if those of the pooling are missing, the pooling is removed."""
         packed = self.gguf is not None and self.cache is None
         told = unpacking_options() if packed else {}
         model, info = self.part(kind, output_loading_info=True, **{dtype_key(): dtype}, **told)
@@ -145,12 +145,12 @@ class Source:
         needed = [name for name in lacking if not name.startswith("pooler.")]
         if needed:
             raise EncoderError(f"{self.key} '{self.path}' lacks weights: {first_names(needed)}")
-        if lacking:  # as of a classifier
+        if lacking:  # such as in a classifier's file
             model.pooler = None
         return model
 
     def part(self, kind: str, **arguments: Any) -> Any:
-        """What transformers' class `kind` makes of it; EncoderError where it cannot."""
+        """What transformers' class `kind` loads from the files; EncoderError if it fails."""
         import transformers
 
         maker = getattr(transformers, kind)
@@ -160,14 +160,14 @@ class Source:
                 return maker.from_pretrained(folder, **where, **arguments)
             except Exception as error:  # whatever a broken folder makes the library raise
                 copied = self.gguf is not None and not where
-                way_out = f"; remove '{folder}', its copy, which is made anew" if copied else ""
+                way_out = f"; remove its copy '{folder}', which is then remade" if copied else ""
                 raise EncoderError(
                     f"{self.key} '{self.path}' cannot be loaded by transformers "
                     f"({named_error(error)}){way_out}"
                 ) from error
 
     def _place(self) -> tuple[Path, dict[str, str]]:
-        """The folder that transformers reads, and which file of it is GGUF."""
+        """The folder that transformers reads, and an argument that names its GGUF file, if any."""
         if self.gguf is None:
             return self.folder, {}
         if self.cache is None:
@@ -176,8 +176,8 @@ class Source:
 
 
 def _find_smollm(name: str, cache: Path, key: str) -> Path | None:
-    """SmolLM2: the GGUF file of its package, or else the hub's folder; None: only the hub may
-    still have it.
+    """The GGUF file of SmolLM2's package, or else the hub's folder; None if only the hub may still
+    have the model.
 
     Raises:
         EncoderError: the packages that read GGUF are missing, and the hub has nothing either.
@@ -188,8 +188,8 @@ def _find_smollm(name: str, cache: Path, key: str) -> Path | None:
         except EncoderError as error:
             raise EncoderError(
                 f"{key} '{name}' comes from a package with the `gguf` extra: "
-                f"{extra_install_command('gguf')}; without, it is neither in the hub's cache nor "
-                f"to be had from the hub"
+                f"{extra_install_command('gguf')}; it is neither in the hub's cache nor available "
+                f"from the hub"
             ) from error
     try:
         return smollm_gguf(cache)

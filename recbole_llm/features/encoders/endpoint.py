@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _OPENAI = "https://api.openai.com/v1"
-_NO_KEY = "none"  # servers of one's own want a header, whatever is in it
+_NO_KEY = "none"  # self-hosted servers may require the header, with any value
 _LONGEST_PAUSE = 8.0  # seconds between retries
 _UNAUTHORIZED, _TOO_MANY = 401, 429
 _REFUSALS = (400, 413, 422)  # HTTP: bad request, too large, unprocessable
-_PASSING = (408, 409)  # timeout, conflict; beside those of 500 and above
+_PASSING = (408, 409)  # temporary, like 500 and above: timeout, conflict
 
 
 class RequestRefused(EncoderError):
-    """The endpoint does not take a request, and would not if it were asked again."""
+    """The endpoint refuses a request, and would refuse it again."""
 
-    said = ""  # by the endpoint, at full length
+    said = ""  # the endpoint's message at full length
 
 
 class AnswerTooLong(EncoderError):
-    """An answer of more bytes than one may have."""
+    """An answer exceeds the limit of bytes."""
 
 
 class RateLimited(EncoderError):
-    """The endpoint took no request for as long as one may wait."""
+    """The endpoint accepted no request within the longest wait."""
 
 
 def address(base_url: str | None) -> str | None:
-    """The endpoint's, from a config key or else the client's own variable; None: OpenAI's."""
+    """The endpoint's address, from a config key or else OPENAI_BASE_URL; None: OpenAI's own."""
     return base_url or os.environ.get("OPENAI_BASE_URL") or None
 
 
 def api_key(variable: str, base_url: str | None, prefix: str) -> str:
-    """The key in an environment variable; a server of one's own needs none.
+    """The API key in an environment variable; a self-hosted server needs none.
 
     Raises:
-        EncoderError: OpenAI's own endpoint is asked without a key.
+        EncoderError: OpenAI's own endpoint is to be used without a key.
     """
     key = os.environ.get(variable)
     if not key and base_url is None:
@@ -65,7 +65,7 @@ def api_key(variable: str, base_url: str | None, prefix: str) -> str:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address that is asked for answers."""
+    """An OpenAI-compatible endpoint, and how requests are sent to it."""
 
     model: str
     base_url: str | None  # None: OpenAI's
@@ -78,7 +78,7 @@ class Endpoint:
 
     @property
     def where(self) -> str | None:
-        """The address without credentials, for fingerprints, in one spelling; None: OpenAI's."""
+        """The address without credentials, normalized for fingerprints; None: OpenAI's."""
         bare = urlsplit(without_credentials(self.base_url or ""))
         host, path = bare.netloc.lower(), bare.path.rstrip("/")
         address = bare._replace(netloc=host, path=path).geturl()
@@ -89,30 +89,30 @@ class Endpoint:
         """OpenAI's client."""
         with optional_imports("an endpoint", EncoderError):
             from openai import OpenAI
-        # The client appends paths to an address as it is; a query (Azure's api-version, a
-        # token) belongs behind them.
+        # The client appends paths to the address as it is; a query (Azure's api-version, a
+        # token) must follow them.
         address = urlsplit(self.base_url or "")
         return OpenAI(
             api_key=self.key,
             base_url=address._replace(query="", fragment="").geturl() or None,
             default_query=dict(parse_qsl(address.query, keep_blank_values=True)),
-            max_retries=0,  # those here pause for all requests together
+            max_retries=0,  # `answer` retries, with pauses for all requests
             timeout=self.timeout,
         )
 
     def answer(self, request: Callable[[], Any], longest: int, read: Callable[[bytes], T]) -> T:
-        """Send a request and read its answer; a request that fails for now is repeated.
+        """Send a request and read its answer; a request that fails temporarily is repeated.
 
         Args:
             request: opens a streaming response of the client.
             longest: bytes that an answer may have.
-            read: makes something of its bytes, or raises EncoderError.
+            read: parses the answer's bytes, or raises EncoderError.
 
         Raises:
-            Refused: the endpoint does not take the request.
-            Limited: it takes no request for longer than all retries may last.
-            EncoderError: it fails after all retries, or answers with something else; of the class
-                that `read` raises.
+            RequestRefused: the endpoint refuses the request.
+            RateLimited: it accepts no request for longer than all retries may last.
+            EncoderError: it still fails after all retries, or its answer is invalid; in the latter
+                case the class is that of the error that `read` raised.
         """
         since, failures = time.monotonic(), 0
         while True:
@@ -133,23 +133,23 @@ class Endpoint:
                 return answer
 
     def _pause_all(self, error: Exception, began: float, since: float) -> None:
-        """Let all requests wait; Limited where there is no patience left."""
+        """Make all requests wait; RateLimited if they have waited for too long."""
         patience, first = self.max_retries * self.timeout, self.gate.until == 0
         if not self.gate.close(began, retry_after_seconds(error), since, patience):
             keys = f"{self.prefix}_max_retries x {self.prefix}_timeout"
-            more = f"it would take none for longer than {keys}, {patience:g} s"
+            more = f"it would accept no request for longer than {keys}, {patience:g} s"
             raise RateLimited(self._failure(f"{type(error).__name__}: {error}", more)) from None
         if first:
             show(
-                f"the endpoint '{self.where or 'OpenAI'}' takes no more requests for now (HTTP "
-                f"429); waiting each time it says so"
+                f"the endpoint '{self.where or 'OpenAI'}' accepts no requests for now (HTTP 429); "
+                f"waiting each time it says so"
             )
 
     def _read(self, request: Callable[[], Any], longest: int) -> bytes:
         body = bytearray()
         with request() as response:
-            end = time.monotonic() + self.timeout  # of this answer, not of the client's retries
-            # Each read has the client's timeout; a server that trickles would go on for ever.
+            end = time.monotonic() + self.timeout  # for this answer alone, without retries
+            # The client's timeout is per read, so a server that trickles could go on forever.
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > longest:
@@ -193,7 +193,7 @@ class Endpoint:
 
 
 def _is_rate_limit(error: Exception) -> bool:
-    """Whether there were too many requests for now; not where the account is used up."""
+    """Whether an error is a temporary rate limit, not an exhausted quota."""
     if getattr(error, "status_code", None) != _TOO_MANY:
         return False
     used_up = getattr(error, "code", None) == "insufficient_quota"
@@ -207,12 +207,12 @@ def _is_temporary(error: Exception) -> bool:
     from openai import APIConnectionError, OpenAIError
 
     status = getattr(error, "status_code", None)
-    if status is None:  # it was not reached, or an answer broke off
+    if status is None:  # the endpoint was not reached, or its answer broke off
         return isinstance(error, APIConnectionError) or not isinstance(error, OpenAIError)
     told = _asks_to_retry(error)
     return status in _PASSING or status >= 500 if told is None else told
 
 
 def _asks_to_retry(error: Any) -> bool | None:
-    """Whether an endpoint says to repeat the request; None: it does not say."""
+    """Whether an endpoint asks to repeat the request; None if it does not say."""
     return {"true": True, "false": False}.get(error.response.headers.get("x-should-retry"))

@@ -1,4 +1,4 @@
-"""Pauses that the requests to an endpoint make together."""
+"""Pauses that all requests to an endpoint share."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from threading import Event, Lock
 
 from recbole_llm.features.encoders.base import EncoderError
 
-_FIRST, _LONGEST = 1.0, 60.0  # seconds of a pause that the endpoint does not name
+_FIRST, _LONGEST = 1.0, 60.0  # seconds of a pause if the endpoint names none
 
 
 class Gate:
-    """Holds the requests of all workers back while an endpoint takes no more (HTTP 429).
+    """Holds back the requests of all workers while an endpoint accepts none (HTTP 429).
 
-    Pauses are as long as it asks for, or else double until it answers.
+    A pause is as long as the endpoint asks for; if it does not say, pauses double until it answers.
     """
 
     def __init__(self) -> None:
-        self.stopped = Event()  # nobody waits any longer, and no request begins
+        self.stopped = Event()  # once set, waits end and no request begins
         self.lock = Lock()
         self.pause = self.until = self.answered = 0.0
 
@@ -27,31 +27,31 @@ class Gate:
         return Gate, ()  # another process, such as an actor of Ray, has its own pauses
 
     def wait(self) -> float:
-        """Wait until requests may begin; the time then."""
+        """Wait until requests may begin, and return the time."""
         while (left := self.until - time.monotonic()) > 0 or self.stopped.is_set():
             self.sleep(left)
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """A pause; EncoderError if all is stopped."""
+        """Pause; EncoderError if the run is stopped."""
         if self.stopped.wait(max(seconds, 0.0)):
             raise EncoderError("stopped") from None
 
     def close(self, began: float, asked: float | None, since: float, patience: float) -> bool:
-        """Record a request that was refused; False if it is to be given up.
+        """Record a request that was refused; return False if it must be given up.
 
         Args:
-            began: when the request did.
+            began: when the request began.
             asked: seconds that the endpoint asks to wait.
-            since: when its first attempt began.
-            patience: seconds to wait at most, from then or from the last answer to any request.
+            since: when the first attempt of the request began.
+            patience: most seconds to wait, counted from `since` or the last answer to any request.
         """
         with self.lock:
             now = time.monotonic()
             pause, until = self.pause, self.until
             if asked is not None:
                 until = max(until, now + asked)
-            elif began >= until:  # else the pause has come while it was under way
+            elif began >= until:  # else the pause began while it was under way
                 pause = min(max(2 * pause, _FIRST), _LONGEST)
                 until = now + pause
             if until > max(since, self.answered) + patience:
@@ -68,7 +68,7 @@ class Gate:
 
 
 def retry_after_seconds(error: Exception) -> float | None:
-    """Seconds that the answer behind an error asks to wait; None: it does not say."""
+    """Seconds that the response of an error asks to wait; None if it does not say."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     said = headers.get("retry-after", "")
     try:

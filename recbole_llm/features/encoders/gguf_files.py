@@ -1,4 +1,4 @@
-"""GGUF files: what reads them, and a plain copy of one, which loads in a second."""
+"""Reading GGUF files, and unpacking one to a plain copy, which loads in a second."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def lacks_gguf_reader() -> bool:
 
 
 def gguf_positions(path: Path) -> int | None:
-    """Tokens that the model has positions for; None where the file cannot be read."""
+    """Number of the model's positions; None if the file cannot be read."""
     from gguf import GGUFReader
 
     try:
         fields = GGUFReader(path).fields
         kind = fields["general.architecture"].contents()
         return int(fields[f"{kind}.context_length"].contents())
-    except Exception:  # of any kind, of a broken file, which transformers names as it reads it
+    except Exception:  # whatever a broken file raises; transformers reports it on loading
         return None
 
 
 def dtype_key() -> str:
-    """The name of the argument for the type of weights in transformers' class methods."""
+    """The name of the argument of `from_pretrained` for the type of the weights."""
     return "dtype" if _transformers_major() >= 5 else "torch_dtype"
 
 
 def _transformers_major() -> int:
-    """5 of transformers 5.24.0."""
+    """The major version of transformers, such as 5 of 5.24.0."""
     import transformers
 
     return int(transformers.__version__.partition(".")[0])
 
 
 def unpacking_options() -> dict[str, Any]:
-    """Arguments by which transformers 5.24 and later make plain weights of a GGUF file; they
-    would keep them packed where they can, and hint at it where they cannot."""
+    """Arguments that make transformers 5.24 and later dequantize a GGUF file. Otherwise they keep
+    the weights packed if they can, and print a hint if they cannot."""
     import transformers
 
     kind: Any = getattr(transformers, "GgufConfig", None)
@@ -62,20 +62,20 @@ def unpacking_options() -> dict[str, Any]:
 def unpack_gguf(file: Path, cache: Path) -> Path:
     """A folder in the cache's ``models/`` with the tokenizer and the weights in float32, made once.
 
-    transformers parses a GGUF file anew for the tokenizer, the configuration and the weights, and
-    takes half a minute for one of 135 M parameters. The copy is of transformers' major version,
-    since an older one does not know its tokenizers.
+    transformers parses a GGUF file again for each of tokenizer, configuration and weights, which
+    takes half a minute for 135 M parameters. Each major version of transformers has its own copy,
+    since an older version cannot read the tokenizers of a newer one.
 
     Raises:
         EncoderError: transformers cannot read the file.
         ValueError: there is no copy, and none can be written.
     """
     target = cache / "models" / f"{file.stem}.transformers-{_transformers_major()}"
-    if target.is_dir():  # whole; the cache may be one that is only read
+    if target.is_dir():  # complete; the cache may be read-only
         return target
     with writable_folder(target.parent, _WAY_OUT), file_lock(f"{target}.lock", _wait):
         if not target.is_dir():
-            remove_left_parts(target.parent)  # as large as the copy
+            remove_left_parts(target.parent)  # each as large as the copy
             show(f"Encoder: unpacking '{file.name}' once")
             with folder_written_whole(target, _WAY_OUT) as part:
                 _write_unpacked(file, part)
@@ -83,7 +83,7 @@ def unpack_gguf(file: Path, cache: Path) -> Path:
 
 
 def _wait() -> None:
-    show("Encoder: waiting for another run, which unpacks the model")
+    show("Encoder: waiting for another run that is unpacking the model")
 
 
 def _write_unpacked(file: Path, folder: Path) -> None:
@@ -103,5 +103,5 @@ def _write_unpacked(file: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     try:
         model.save_pretrained(folder)
-    except SafetensorError as error:  # of a full disk
+    except SafetensorError as error:  # such as on a full disk
         raise OSError(str(error)) from error

@@ -15,7 +15,7 @@ from recbole_llm.core.files import expanded
 from recbole_llm.core.log import show
 from recbole_llm.features.encoders.base import EncoderError
 
-# Other frameworks' copies of the weights.
+# Weights that transformers reads, and other frameworks' copies of them.
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 _UNUSED = ("*.onnx", "*.onnx_data", "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot", "*.tflite")
 
@@ -37,7 +37,7 @@ def local_path(name: str, key: str = "encoder_model") -> Path | None:
 def hub_folder(
     name: str, revision: str | None, key: str = "encoder_model", needed: Sequence[str] = ()
 ) -> Path:
-    """The folder of a hub model's files, downloaded unless it is in the hub's cache.
+    """The folder of a hub model's files, which are downloaded if the hub's cache lacks them.
 
     Args:
         name, revision: of the model.
@@ -45,7 +45,7 @@ def hub_folder(
         needed: files that a download by another library may have left out.
 
     Raises:
-        EncoderError: it is neither in the cache nor to be had.
+        EncoderError: the model is neither in the cache nor available from the hub.
     """
     cached = _find_cached_copy(name, revision)
     lacking = [file for file in needed if cached and not (cached / file).is_file()]
@@ -60,8 +60,8 @@ def hub_folder(
         if cached:
             getLogger("recbole_llm").warning(
                 f"{key} '{name}': its copy in the hub's cache has no {lacking[0]}, and the hub, "
-                f"which may have one, cannot be reached ({type(error).__name__}); it is used as it "
-                f"is, with mean pooling unless its files say otherwise"
+                f"which may have one, cannot be reached ({type(error).__name__}); the copy is used "
+                f"as it is, with mean pooling unless its files say otherwise"
             )
             return cached
         bundled = key == "encoder_model"
@@ -77,8 +77,8 @@ def hub_folder(
 
 
 def _find_cached_copy(name: str, revision: str | None) -> Path | None:
-    """The folder in the hub's cache; None where an earlier download was cut off, or was of the
-    tokenizer alone."""
+    """The folder in the hub's cache; None if there is none, or if an earlier download was cut off
+    or fetched only the tokenizer."""
     with optional_imports("the hub", EncoderError):
         from huggingface_hub import snapshot_download
     try:
@@ -95,16 +95,16 @@ def _find_cached_copy(name: str, revision: str | None) -> Path | None:
 
 
 def find_in_package(module: str, file: str) -> Path | None:
-    """Find a file of an installed package, whose code is never imported; None without it."""
+    """Find a file of an installed package without importing it; None if it is not installed."""
     spec = find_spec(module)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / file
 
 
 def require_pinned(file: Path, sha256: str, way_out: str) -> Path:
-    """The file, whose digest is known.
+    """The file, checked against a pinned digest.
 
     Raises:
-        EncoderError: it is missing, or another one; `way_out` says what to do.
+        EncoderError: the file is missing or differs; `way_out` says what to do.
     """
     actual = file_digest(file) if file.is_file() else "none: it is missing"
     if actual != sha256:
@@ -115,7 +115,7 @@ def require_pinned(file: Path, sha256: str, way_out: str) -> Path:
 
 
 def model_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """A folder's files of some suffixes; PyTorch's weights where no safetensors lie beside them."""
+    """A folder's files with some suffixes, and PyTorch weights without safetensors beside them."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     safe = {file.parent for file in files if file.suffix == ".safetensors"}
     weights = [file for file in files if file.suffix == ".bin" and file.parent not in safe]
@@ -123,11 +123,11 @@ def model_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def read_json(file: Path, *kinds: type) -> Any:
-    """A JSON file's content, a dict unless other `kinds` are named; that of a missing file is
-    empty.
+    """A JSON file's content, which must be a dict unless other `kinds` are named; a missing file
+    gives an empty one.
 
     Raises:
-        EncoderError: it is damaged, or holds something else.
+        EncoderError: the file is damaged, or its content is of another kind.
     """
     kinds = kinds or (dict,)
     try:
@@ -140,5 +140,5 @@ def read_json(file: Path, *kinds: type) -> Any:
 
 
 def log_source(kind: str, name: str, source: str) -> None:
-    """Say which copy of a model is used."""
+    """Log which copy of a model is used."""
     getLogger("recbole_llm").info("Encoder %s: '%s' from %s", kind, name, source)

@@ -1,4 +1,4 @@
-"""Text and picture together as one vector: chat models that see, or dual encoders."""
+"""Text and picture together as one vector, by image-text chat models or dual encoders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-PROMPT = "Compress the following sentence and picture into embedding: "  # of Molar's authors
+PROMPT = "Compress the following sentence and picture into embedding: "  # by Molar's authors
 Texts: TypeAlias = Sequence[str | None]
 Images: TypeAlias = "Sequence[Image | None]"
 Network = Callable[[Texts, Images], Tensor]  # -> vectors, [n, D]
@@ -35,7 +35,7 @@ def create(config: ConfigLike) -> MultimodalEncoder:
     """Factory of the encoder kind ``multimodal``.
 
     Raises:
-        EncoderError: no model is named, or it is nowhere to be had.
+        EncoderError: no model is named, or it cannot be found.
     """
     settings = EncoderSettings.placed(config)
     if settings.encoder_model is None:
@@ -83,12 +83,12 @@ class MultimodalEncoder:
 
 
 class ChatEncoder:
-    """The state at the end of a message that shows picture and text, or at a token of its own.
+    """The hidden state at the end of a message with picture and text, or at an appended token.
 
     Args:
         model: a base model of image and text, such as Qwen2-VL's.
-        processor: its own, with a chat template.
-        token: put at the end; its state is the vector. None: the state of the last token.
+        processor: the model's, with a chat template.
+        token: appended to the text; its state is the vector. None: the state of the last token.
     """
 
     def __init__(
@@ -98,15 +98,15 @@ class ChatEncoder:
         self._token = token
         if processor.chat_template is None:
             raise EncoderError(
-                "encoder_model: its processor has no chat template, as that of a model which was "
-                "not trained on messages; name an instruct model such as Qwen/Qwen2-VL-2B-Instruct"
+                "encoder_model: its processor has no chat template, so the model was not trained "
+                "on messages; name an instruct model such as Qwen/Qwen2-VL-2B-Instruct"
             )
         if token is not None and token not in processor.tokenizer.get_vocab():
             raise EncoderError(f"encoder_token: the model's tokenizer has no token '{token}'")
 
     def __call__(self, texts: Texts, images: Images) -> Tensor:
         """[n, D]."""
-        # A picture's size tells how many tokens it becomes.
+        # A picture's size determines its number of tokens.
         order = sorted(range(len(texts)), key=lambda i: (_area(images[i]), len(texts[i] or "")))
         messages = (self._message(texts[i], images[i]) for i in order)
         batches = message_batches(messages, self._settings.encoder_batch_tokens)
@@ -116,7 +116,7 @@ class ChatEncoder:
     def _message(self, text: str | None, image: Image | None) -> Message:
         settings, tokenizer = self._settings, self._processor.tokenizer
         prefix = PROMPT if settings.encoder_prefix is None else settings.encoder_prefix
-        said = without_special(tokenizer, text or "")  # no title stands for a picture
+        said = without_special(tokenizer, text or "")  # no title can stand for a picture
         words = tokenizer(said, add_special_tokens=False)["input_ids"]
         cut = tokenizer.decode(words[: settings.encoder_max_length or 512])
         content = [{"type": "text", "text": f"{prefix}{cut}{self._token or ''}"}]
@@ -153,12 +153,12 @@ def _area(image: Image | None) -> int:
 
 
 class DualEncoder:
-    """A text and a picture encoder into one space (CLIP, SigLIP), each vector of length 1.
+    """A text and a picture encoder with one space (CLIP, SigLIP), whose vectors have length 1.
 
     Args:
-        model: with ``get_text_features`` and ``get_image_features``.
-        fusion: ``concatenate``: text, then picture, zeros for what is missing; ``average`` of what
-            is there.
+        model: has ``get_text_features`` and ``get_image_features``.
+        fusion: ``concatenate``: text, then picture, with zeros for a missing one; ``average``: the
+            mean of those that an item has.
     """
 
     def __init__(self, model: Any, processor: Any, settings: EncoderSettings, fusion: str) -> None:
@@ -175,7 +175,7 @@ class DualEncoder:
         return (of_texts + of_images) / there[:, None]
 
     def _texts(self, texts: Texts) -> Tensor:
-        """Vectors of the texts that are there, [m, D]."""
+        """Vectors of the texts that are not None, [m, D]."""
         some = [text for text in texts if text is not None]
         tokenizer = self._processor.tokenizer
         settings = self._settings
@@ -189,7 +189,7 @@ class DualEncoder:
         return self._unit(self._model.get_text_features(**inputs))[: len(some)]
 
     def _images(self, images: Images) -> Tensor:
-        """Vectors of the pictures that are there, [m, D]."""
+        """Vectors of the pictures that are not None, [m, D]."""
         from PIL import Image
 
         some = [image for image in images if image is not None]
@@ -204,7 +204,7 @@ class DualEncoder:
 
 
 def _spread(there: list[bool], vectors: Tensor) -> Tensor:
-    """Vectors of some rows, [m, D], in their places among zeros, [n, D]."""
+    """Put vectors [m, D] into the rows that are `there`, and zeros into the others: [n, D]."""
     rows = vectors.new_zeros(len(there), vectors.shape[1])
     rows[torch.tensor(there, device=vectors.device)] = vectors
     return rows

@@ -17,7 +17,7 @@ from recbole_llm.features.encoders.settings import EndpointSettings
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.tables.table import Matrix
 
-_MAX_BYTES = 1 << 20  # of an answer, per text, and as many for the rest
+_MAX_BYTES = 1 << 20  # of an answer per text, and as many again for the rest
 _SHOWN = 60  # characters of a text in a message
 
 
@@ -25,7 +25,7 @@ def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``openai``.
 
     Raises:
-        EncoderError: no model is named, or OpenAI's own endpoint is asked without a key.
+        EncoderError: no model is named, or OpenAI's own endpoint is to be used without a key.
     """
     own = EndpointSettings.of(config).model_copy(update=getattr(config, "secrets", None))
     return OpenAIEncoder(EncoderSettings.of(config), own)
@@ -34,8 +34,8 @@ def create(config: ConfigLike) -> Encoder:
 class OpenAIEncoder:
     """Vectors from an endpoint, each answer checked before any of it is used.
 
-    The fingerprint covers the address and the model's name; a server that changes the model
-    behind a name is noticed only where the width changes.
+    The fingerprint covers the address and the model's name; if a server changes the model behind
+    a name, this is noticed only if the width changes, too.
     """
 
     def __init__(self, settings: EncoderSettings, own: EndpointSettings) -> None:
@@ -59,8 +59,8 @@ class OpenAIEncoder:
         """Float32 [len(texts), D]; a row is not finite where the endpoint gave no usable vector.
 
         Raises:
-            Refused: the endpoint does not take the texts, such as one that is too long for it.
-            EncoderError: the endpoint fails after all retries, or answers with something else.
+            RequestRefused: the endpoint refuses the texts, for example if one is too long.
+            EncoderError: the endpoint fails after all retries, or its answer is invalid.
         """
         size, prefix = self.request_size, self.settings.encoder_prefix or ""
         parts = [
@@ -84,8 +84,8 @@ class OpenAIEncoder:
             raise RequestRefused(
                 f"{error}; it was sent {plural(len(texts), 'text')}, the longest of "
                 f"{len(longest):,} characters ({longest[:_SHOWN]!r}): if that is too much, "
-                f"set encoder_request_size or what makes the texts (item_prompt, "
-                f"user_prompt_max_items) to less"
+                f"lower encoder_request_size, or make the texts shorter (item_prompt, "
+                f"user_prompt_max_items)"
             ) from error
         self._width = vectors.shape[1]
         return vectors

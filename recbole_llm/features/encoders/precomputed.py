@@ -20,7 +20,7 @@ def create(config: ConfigLike) -> Precomputed:
     """Factory of the encoder kind ``precomputed``.
 
     Raises:
-        EncoderError: `embedding_path` is not set, or a file is not there.
+        EncoderError: `embedding_path` is not set, or a file does not exist.
     """
     own = PrecomputedSettings.of(config)
     names = {"item": own.embedding_path, "user": own.user_embedding_path}
@@ -47,8 +47,8 @@ class Precomputed:
     """Tables of vectors by token.
 
     Args:
-        paths: {``item``: file, ``user``: file}, None where there is none.
-        form: of RecBole's atomic files: separators of fields and of sequences, encoding.
+        paths: {``item``: file, ``user``: file}; None for a kind without a file.
+        form: format of RecBole's atomic files: separators of fields and of sequences, encoding.
     """
 
     def __init__(

@@ -13,8 +13,8 @@ _OWN = ("sentence_transformers.", "torch.nn.")
 
 
 def max_text_tokens(folder: Path) -> int | None:
-    """Tokens of a text that are read; None where the folder does not say. The library writes it
-    beside the tokenizer alone from its version 6 on."""
+    """Number of tokens of a text that are read; None if the folder does not say. From version 6 on,
+    the library writes it only into the tokenizer's configuration."""
     own = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
     said = own or read_json(folder / "tokenizer_config.json").get("model_max_length")
     positions = read_json(folder / "config.json").get("max_position_embeddings")
@@ -23,11 +23,11 @@ def max_text_tokens(folder: Path) -> int | None:
 
 
 def check_modules(folder: Path) -> None:
-    """Refuse a model made of other parts than the library's: before its version 6 it runs the code
-    of a local folder that names them.
+    """Refuse a model with modules other than the library's: before version 6, the library runs code
+    from a local folder that names such modules.
 
     Raises:
-        EncoderError: names the part, or a damaged file.
+        EncoderError: there is such a module, or a file is damaged; the message names it.
     """
     file = folder / "modules.json"
     try:
@@ -45,4 +45,4 @@ def check_modules(folder: Path) -> None:
 def _check_names(file: Path, names: Iterable[object]) -> None:
     for name in map(str, names):
         if "." in name and not name.startswith(_OWN):
-            raise EncoderError(f"'{file}' names code of its own, {name}, which is not run")
+            raise EncoderError(f"'{file}' names custom code, {name}, which is not run")

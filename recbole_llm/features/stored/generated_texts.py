@@ -1,6 +1,6 @@
-"""Generated texts by the prompts that asked for them, in the store.
+"""A store of generated texts, keyed by their prompts.
 
-What a language model writes is data: it is cleaned before it is kept, and never interpreted.
+What a language model writes is data: it is cleaned before it is stored, and never interpreted.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from recbole_llm.features.stored.store import Store, content_keys
 
 MAX_CHARACTERS = 20_000  # of a generated text
 _KEPT = "\n\t"
-# Marks that change the direction of what follows, and so what a reader sees.
+# Bidirectional control characters, which can disguise a text.
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def clean_text(text: str) -> str:
-    """A text of at most `MAX_CHARACTERS`, without control characters and lone surrogates.
+    """A text of at most `MAX_CHARACTERS`, without control characters or lone surrogates.
 
     >>> clean_text("a\\x00b\\r\\nc\\ud800 ")
     'ab\\nc'
@@ -33,11 +33,11 @@ class TextStore(Store):
     table, column = "texts", "text"
 
     def keys(self, fingerprint: str, prompts: Iterable[str]) -> list[bytes]:
-        """One 20-byte key per prompt, for the generator of a fingerprint."""
+        """One 20-byte key per prompt, for the generator with this fingerprint."""
         return content_keys(f"text\0{fingerprint}\0", prompts)
 
     def add(self, keys: Sequence[bytes], texts: Sequence[str]) -> None:
-        """Store a batch, cleaned, at once, or nothing of it; keys that are there stay.
+        """Clean and store a batch in one transaction; existing keys keep their texts.
 
         Raises:
             StoreError: the disk is full, the file is locked too long or damaged.
@@ -45,7 +45,7 @@ class TextStore(Store):
         self._insert(keys, [clean_text(text).encode("utf-8") for text in texts])
 
     def load(self, keys: Sequence[bytes]) -> Mapping[bytes, str]:
-        """{key: text} of the keys that are there.
+        """{key: text} of those keys that are stored.
 
         Raises:
             StoreError: a text is damaged.
@@ -56,12 +56,12 @@ class TextStore(Store):
             raise self._damaged(error) from error
 
     def mark(self, kind: str, name: str) -> None:
-        """Remember that a name has been found to be of a kind: a row of its own among the texts.
+        """Remember that a name is of a kind, by a row of its own among the texts.
 
         Raises:
             StoreError: see `add`.
         """
-        self.add(self.keys(kind, [name]), ["usable"])  # the word that caches hold
+        self.add(self.keys(kind, [name]), ["usable"])  # the word in existing caches
 
     def has_mark(self, kind: str, name: str) -> bool:
         """Whether `mark` was called for a name."""

@@ -1,8 +1,8 @@
 """One SQLite file that any number of processes share: connection, transactions, locks.
 
-What is in it is in ``vectors`` and ``texts``. A row's key is a hash of all that its content
-depends on. A batch is one transaction in write-ahead mode: a process killed at any moment loses
-its last batch at most.
+``vectors`` and ``generated_texts`` define its tables. A row's key is a hash of everything that its
+content depends on. A batch is one transaction in write-ahead mode: a process that is killed at any
+moment loses at most its last batch.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from recbole_llm.features.settings import StoreSettings
 FILE_NAME = "embeddings.sqlite"
 _VERSION = 1
 _KEYS_PER_QUERY = 500  # below SQLite's limit of 999 variables
-_BUSY_SECONDS = 60.0  # that an operation waits for another process's
-_SLICE_SECONDS = 2.0  # between two looks at the time
+_BUSY_SECONDS = 60.0  # that an operation waits for a lock of another process
+_SLICE_SECONDS = 2.0  # that SQLite itself waits for a lock
 
 
 class StoreError(ValueError):
@@ -41,10 +41,10 @@ def cache_dir(config: ConfigLike) -> Path:
 
 
 class Store:
-    """A table of the file of a cache folder, open; subclasses say what its rows hold.
+    """An open table of a cache folder's file; subclasses define what its rows hold.
 
-    The folder is made if it is not there. A file in a folder that cannot be written, such as a
-    shared one, is read.
+    The folder is created if it does not exist. A file in a folder that cannot be written, such as a
+    shared one, is only read.
 
     Raises:
         StoreError: there is no file and the folder cannot be written, or the file is damaged.
@@ -70,16 +70,16 @@ class Store:
         return int(total)
 
     def present(self, keys: Sequence[bytes]) -> set[bytes]:
-        """The keys among these that have a row."""
+        """Those of the keys that have a row."""
         return {row[0] for row in self._select("key", keys)}
 
     def require_writable(self) -> None:
-        """StoreError where nothing can be added."""
+        """Raise StoreError if rows cannot be added."""
         if self.read_only:
             raise self._unwritable("permission denied")
 
     def _insert(self, keys: Sequence[bytes], contents: Sequence[bytes]) -> None:
-        """Store a batch at once, or nothing of it; keys that are there stay."""
+        """Store a batch in one transaction; existing keys keep their contents."""
         if not keys:
             return
         self.require_writable()
@@ -91,7 +91,7 @@ class Store:
                 self._connection.executemany(insert, rows)
 
     def _contents(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """(key, content) of the keys that are there, in any order."""
+        """(key, content) of those keys that are stored, in any order."""
         for key, check, content in self._select(f"key, crc, {self.column}", keys):
             if not isinstance(content, bytes) or zlib.crc32(content) != check:
                 raise self._damaged("a row does not match its checksum")
@@ -107,7 +107,7 @@ class Store:
             yield from rows
 
     def _is_read_only(self) -> bool:
-        """Whether a file is complete, without a log of writes, where none can be written."""
+        """Whether the folder is read-only but its file is complete, without a write-ahead log."""
         log = self.path.with_name(f"{FILE_NAME}-wal")
         return self.path.is_file() and not _can_write(self.path.parent) and not log.exists()
 
@@ -121,7 +121,7 @@ class Store:
 
     def _open(self) -> None:
         with self._translate_errors():
-            # Of an immutable file SQLite needs no locks beside it, which could not be made.
+            # SQLite cannot create lock files here, and needs none for an immutable file.
             query = "?immutable=1" if self.read_only else ""
             self._connection = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}{query}",
@@ -148,7 +148,7 @@ class Store:
         self._check_schema()
 
     def _create(self) -> None:
-        """Make the table; fails here, not after encoding, if the file is read-only."""
+        """Create the table, so that a read-only file fails here, not after encoding."""
         self._execute("PRAGMA journal_mode=WAL")
         self._execute("PRAGMA synchronous=NORMAL")
         self._execute("BEGIN IMMEDIATE")
@@ -160,7 +160,7 @@ class Store:
         self._execute("COMMIT")
 
     def _check_schema(self) -> None:
-        """A file of another making may hold a view or triggers of these names."""
+        """Refuse a foreign file, which may hold a view or triggers under these names."""
         columns = [row[1] for row in self._execute(f"PRAGMA table_info({self.table})")]
         if not columns:
             self.require_writable()
@@ -169,7 +169,7 @@ class Store:
             raise self._damaged("its tables are not this package's")
 
     def _execute(self, query: str, values: Sequence[bytes] = ()) -> list[Any]:
-        """A query's rows, once no other process holds the lock; say so where that takes a while."""
+        """A query's rows, once no other process holds the lock; a long wait is logged."""
         begin, said = time.monotonic(), False
         while True:
             start = time.monotonic()
@@ -184,14 +184,14 @@ class Store:
                     f"embedding cache '{self.path}' is locked by another process; waiting up to "
                     f"{_BUSY_SECONDS:.0f} s"
                 )
-            # SQLite waits a slice itself, but not for the switch to write-ahead mode.
+            # SQLite itself waits for locks, but not on the switch to write-ahead mode.
             time.sleep(max(0.0, min(0.1, start + 0.1 - time.monotonic())))
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.ProgrammingError:  # a fault of the caller's, not of the file
+        except sqlite3.ProgrammingError:  # the caller's fault, not the file's
             raise
         except sqlite3.OperationalError as error:
             if _is_locked(error):
@@ -206,7 +206,7 @@ class Store:
     def _unwritable(self, reason: object) -> StoreError:
         return StoreError(
             f"embedding cache '{self.path}' cannot be written ({reason}); set embedding_cache_dir "
-            f"or the environment variable RECBOLE_LLM_CACHE to a folder that can"
+            f"or the environment variable RECBOLE_LLM_CACHE to a writable folder"
         )
 
     def _damaged(self, reason: object) -> StoreError:
@@ -221,7 +221,7 @@ def _can_write(folder: Path) -> bool:
 
 
 def content_keys(base: str, contents: Iterable[str]) -> list[bytes]:
-    """One 20-byte key per content; `base` is what all of them depend on besides."""
+    """One 20-byte key per content; `base` is what all of them also depend on."""
     start = blake2b(base.encode("utf-8", "surrogatepass"), digest_size=20)
     keys = []
     for content in contents:

@@ -1,4 +1,4 @@
-"""Vectors by the texts that they stand for, in the store."""
+"""A store of vectors, keyed by the texts that they represent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from recbole_llm.features.tables.table import Matrix
 
 
 class EmbeddingStore(Store):
-    """The vectors of a cache folder; new ones have the precision `dtype`, float32 or float16; of
-    either, only its own are seen."""
+    """The vectors of a cache folder that have the precision `dtype`, float32 or float16; those of
+    the other precision are ignored."""
 
     table, column = "vectors", "vector"
 
@@ -31,18 +31,18 @@ class EmbeddingStore(Store):
         return cls(cache_dir(config), StoreSettings.of(config).embedding_store_dtype)
 
     def keys(self, fingerprint: str, texts: Iterable[str]) -> list[bytes]:
-        """One 20-byte key per text, for the encoder of a fingerprint."""
+        """One 20-byte key per text, for the encoder with this fingerprint."""
         return content_keys(f"{fingerprint}\0{self.dtype.name}\0", texts)
 
     def usable(self, vectors: Matrix) -> npt.NDArray[np.bool_]:
-        """Mask of the vectors [n, D] that may be stored: finite in this precision, not zeros."""
+        """Mask [n] of the vectors [n, D] that are finite in this precision and not all zeros."""
         with np.errstate(over="ignore", invalid="ignore"):
             stored = np.asarray(vectors, self.dtype)
         return np.isfinite(stored).all(axis=1) & stored.any(axis=1)
 
     def add(self, keys: Sequence[bytes], vectors: Matrix) -> None:
-        """Store a batch [len(keys), D] of `usable` vectors at once, or nothing of it; keys that are
-        there stay.
+        """Store a batch [len(keys), D] of `usable` vectors in one transaction; existing keys keep
+        their vectors.
 
         Raises:
             StoreError: the disk is full, the file is locked too long or damaged.
@@ -50,15 +50,15 @@ class EmbeddingStore(Store):
         self._insert(keys, [row.tobytes() for row in np.asarray(vectors, self.dtype)])
 
     def width(self, keys: Sequence[bytes]) -> int | None:
-        """D of the first of the keys that are there; None without any."""
+        """D, the width of the first key's vector; None if there is none."""
         found = next(self._contents(keys[:1]), None)
         return None if found is None else len(found[1]) // self.dtype.itemsize
 
     def load(self, keys: Sequence[bytes]) -> Matrix:
-        """The vectors of keys that are all there, float32 [len(keys), D], in their order.
+        """The vectors of the keys, float32 [len(keys), D], in the order of the keys.
 
         Raises:
-            StoreError: a key is not there, vectors differ in width, or the file is damaged.
+            StoreError: a key is missing, vectors differ in width, or the file is damaged.
         """
         position = {key: row for row, key in enumerate(keys)}
         out: Matrix | None = None

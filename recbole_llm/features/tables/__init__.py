@@ -1,1 +1,1 @@
-"""Matrices whose rows are named: their files, their order by ids, what is made of them."""
+"""Matrices with named rows: their files, their order by ids, and what is computed from them."""

@@ -1,4 +1,4 @@
-"""Rows by name to rows by RecBole's internal id, with a report of what was missing."""
+"""From rows by name to rows by RecBole's internal id, with a report of missing rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def align(
 ) -> EmbeddingTable:
     """Bring a table into the order of RecBole's ids, and log which of them have a vector.
 
-    A row is usable if it is there, finite and not all zeros.
+    A row is usable if it exists, is finite and is not all zeros.
 
     Args:
         table: rows in any order.
@@ -56,13 +56,13 @@ def align(
     row_contents = table.contents
     if row_contents is None:
         row_contents = short_digests(np.ascontiguousarray(row).tobytes() for row in table.matrix)
-    contents = np.zeros(len(rows), np.int64)  # 0 of a row that is not there
+    contents = np.zeros(len(rows), np.int64)  # 0 for a missing row
     contents[present] = row_contents[rows[present]]
     return EmbeddingTable(matrix, wanted, fingerprint, table.source, contents)
 
 
 def _find_unusable(matrix: Matrix, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks [n] of unusable rows; a row is in one of them at most, padding in none."""
+    """Masks [n] of unusable rows, by fault; a row is in at most one of them, padding in none."""
     missing = rows < 0
     missing[0] = False
     non_finite = ~np.all(np.isfinite(matrix), axis=1)

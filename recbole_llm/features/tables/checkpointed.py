@@ -1,4 +1,4 @@
-"""Digests that a checkpoint keeps of vectors that it does not hold, and what changed since."""
+"""Digests of vectors that a checkpoint does not hold, to detect what changed since training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_llm.features.tables.feature_tables import attached_features
 def feature_state(dataset: Dataset) -> dict[str, Any]:
     """{feature: {source, contents int64 [n]}} of the items' features, 8 bytes per item.
 
-    Features of the training split are left out: they follow its interactions, and are made anew.
+    Features of the training split are left out: they depend on its interactions, and are rebuilt.
     """
     known = get_registry().specs(FeatureSpec)
     return {
@@ -31,15 +31,15 @@ def check_features(dataset: Dataset, stored: object, file: object) -> set[str]:
     """Compare a data set's features with a checkpoint's, by item.
 
     Args:
-        dataset: numbered as the checkpoint is.
+        dataset: has the checkpoint's ids.
         stored: what `feature_state` gave when the model was trained.
 
     Returns:
-        Fingerprints of the tables that were compared row by row; a checkpoint's may differ from
-        them. A few items with other texts are a warning.
+        Fingerprints of the tables that were compared row by row; those in the checkpoint may
+        differ. If only some items have other texts, a warning is logged.
 
     Raises:
-        ValueError: another encoder, or other texts of all items.
+        ValueError: the encoder or the texts of all items have changed.
     """
     present, compared = attached_features(dataset), set()
     for name, was in stored.items() if isinstance(stored, dict) else ():
@@ -58,8 +58,8 @@ def _compare_contents(name: str, was: Any, table: Any, file: object) -> None:
     if was.get("source") != table.source or len(changed) == len(contents) - 1 > 1:
         what = "encoder" if was.get("source") != table.source else "text or vector of every item"
         raise ValueError(
-            f"checkpoint '{file}' was trained on other vectors of '{name}': the {what} is another; "
-            f"give encoder, encoder_model, encoder_adapter and item_prompt as they were, or train "
+            f"checkpoint '{file}' was trained on other vectors of '{name}': the {what} changed; "
+            f"set encoder, encoder_model, encoder_adapter and item_prompt as they were, or train "
             f"again"
         )
     if changed:

@@ -10,8 +10,8 @@ from recbole_llm.features.tables.table import EmbeddingTable
 
 
 class FeatureTables(dict[str, EmbeddingTable]):
-    """Tables by name of feature, and for those that were built a digest of the settings; a table
-    without one was put there by hand."""
+    """Tables by feature name, and a digest of the settings for each one that was built; a table
+    without a digest was put there by hand."""
 
     def __init__(
         self, tables: Mapping[str, EmbeddingTable], built_under: Mapping[str, str]
@@ -20,16 +20,16 @@ class FeatureTables(dict[str, EmbeddingTable]):
         self.built_under = dict(built_under)
 
     def is_put_by_hand(self, name: str) -> bool:
-        """Whether there is a table that was not built."""
+        """Whether there is a table of this name that was not built."""
         return name in self and name not in self.built_under
 
     def with_built(self, name: str, table: EmbeddingTable, settings: str) -> FeatureTables:
-        """These and one more, in a mapping of their own: copies of a data set, such as its other
-        splits, share the old one."""
+        """A new mapping with these tables and one more: copies of the data set, such as other
+        splits, share the old mapping."""
         return FeatureTables({**self, name: table}, {**self.built_under, name: settings})
 
 
 def attached_features(dataset: Dataset) -> FeatureTables:
-    """The features that a data set holds by now."""
+    """The features that a data set holds so far."""
     tables = vars(dataset).get("features", {})
     return tables if isinstance(tables, FeatureTables) else FeatureTables(tables, {})

@@ -1,8 +1,8 @@
 """Principal components of item vectors, and whitening along them.
 
 A row of zeros is no vector: it is the padding item, or an item without one under
-``missing_embedding: zeros``. Such rows are left out of every mean, component and spread here, or
-the strongest component would say which items have a vector. They stay zero, which is the mean.
+``missing_embedding: zeros``. Such rows are left out of every mean, component and spread here;
+otherwise the strongest component would show which items have a vector. They stay zero, the mean.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FLOOR = 1e-6  # smallest eigenvalue kept apart from zero, as a share of the lar
 
 
 class Components(NamedTuple):
-    """Principal components of a matrix [n, D], by falling variance."""
+    """Principal components of a matrix [n, D], by decreasing variance."""
 
     mean: Float64  # [D]
     axes: Float64  # [D, k]; each axis's largest loading is positive
@@ -38,7 +38,7 @@ class Components(NamedTuple):
 
     @torch.no_grad()
     def project(self, layer: nn.Linear, scale: float) -> None:
-        """Make a layer's first outputs scale * (row - mean) axes; those beyond stay."""
+        """Set a layer so that its first outputs are scale * (row - mean) axes; others stay."""
         axes = torch.from_numpy(self.axes[:, : layer.out_features]).float()
         width = axes.shape[1]
         layer.weight[:width] = scale * axes.t()
@@ -49,7 +49,7 @@ def pca(matrix: Rows, dim: int | None = None) -> Components:
     """Principal components of the rows of a matrix [n, D] that are vectors.
 
     Args:
-        dim: components to keep, if there are so many: min(vectors, D); None: all.
+        dim: components to keep, at most min(vectors, D); None: all of these.
 
     Raises:
         ValueError: fewer than two rows are vectors.
@@ -72,16 +72,16 @@ def pca(matrix: Rows, dim: int | None = None) -> Components:
 def whitening(
     matrix: Rows, power: float, *, centered: bool = True, spread: float | None = None
 ) -> tuple[Float64, Float64]:
-    """Center [D] and symmetric M [D, D] such that (x - center) M has more even directions.
+    """Center [D] and symmetric M [D, D] such that (x - center) M varies more evenly by direction.
 
     The principal axes stay; standard deviations s along them become c s^(1 - power). Directions in
-    which the rows do not vary, as there are where n < D, come out as 0.
+    which the rows do not vary, which exist if n < D, become 0.
 
     Args:
         matrix: [n, D].
         power: 0 changes nothing but center and scale, 1 makes all directions equally strong.
-        centered: whether the center is the mean, else 0 (and s root mean squares).
-        spread: root mean square entry of the result, which sets c; None: as before.
+        centered: whether the center is the mean; else it is 0, and s are root mean squares.
+        spread: root mean square entry of the result, which sets c; None: that of the input.
 
     Raises:
         ValueError: the vectors do not vary.
@@ -94,7 +94,7 @@ def whitening(
     values, axes = np.linalg.eigh(second)
     if not values[-1] > 0:
         raise ValueError("all item vectors are the same; check item_prompt and encoder")
-    filled = values > _FLOOR * values[-1]  # of the others, later rows would be made of noise
+    filled = values > _FLOOR * values[-1]  # along others, later rows would be noise
     scales = np.where(filled, values, 1.0) ** (-power / 2) * filled
     square = axes * scales @ axes.T
     before, after = (np.sqrt(np.trace(m) / len(m)) for m in (second, square @ second @ square))
@@ -104,8 +104,8 @@ def whitening(
 class Whitener:
     """`whitening` by the statistics of one matrix [n, D], for its rows and for later ones.
 
-    Rows come out as long on average as they were about their mean; zero rows stay zero. A power of
-    0 leaves rows as they are, mean and all.
+    On average, output rows are as long as the centered input rows; zero rows stay zero. A power of
+    0 leaves rows as they are, without centering them.
     """
 
     def __init__(self, matrix: Matrix, power: float) -> None:
@@ -125,7 +125,7 @@ class Whitener:
 
 
 class WhitenedEmbedding(FrozenEmbedding):
-    """A table's vectors after `Whitener`, by their own statistics; so are rows that come later."""
+    """A table's vectors after `Whitener`; their statistics also whiten rows that come later."""
 
     def __init__(self, table: EmbeddingTable, power: float) -> None:
         self.whiten = Whitener(table.matrix, power)
@@ -144,12 +144,12 @@ class WhitenedEmbedding(FrozenEmbedding):
 def expected_rows(table: Rows, matrix: Rows, later: Rows) -> Matrix:
     """Predict a trained table's rows of later items from their vectors.
 
-    The least-squares map from principal components of the known items' vectors, one per ten items
-    at most, and a constant, to their rows of the table.
+    A least-squares fit, with a constant, maps principal components of the known items' vectors, at
+    most one component per ten items, to these items' rows of the table.
 
     Args:
         table: [n, H].
-        matrix: [n, D], vectors of the same items; items without one have no say.
+        matrix: [n, D], vectors of the same items; items without a vector are ignored.
         later: [m, D].
 
     Returns:

@@ -28,7 +28,7 @@ def nearest_neighbors(
 
     Args:
         vectors: float [n, D].
-        k: neighbors a row.
+        k: neighbors per row.
         candidates: bool [n], the rows that have and may be neighbors; None: all. Rows of
             zeros have no direction and never take part.
 
@@ -81,7 +81,7 @@ def _build_index(units: npt.NDArray[np.float32], exact: bool) -> Any:
 
 
 def _drop_self(nearest: npt.NDArray[np.int64], queries: npt.NDArray[Any]) -> Any:
-    """Drop each query from its own results [B, width + 1], or else the last: [B, width]."""
+    """Drop each query from its own results [B, width + 1], or else the last result: [B, width]."""
     own = nearest == queries[:, None]
     # Behind more than `width` identical vectors a query may be missing from its own results.
     own[~own.any(axis=1), -1] = True

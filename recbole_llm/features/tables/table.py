@@ -34,8 +34,8 @@ class EmbeddingTable:
     matrix: Matrix  # float32 [n, D]
     tokens: Sequence[str]  # one per row, a token in RecBole's sense: the id as the files write it
     fingerprint: str  # changes whenever a vector could change
-    source: str = ""  # fingerprint of what makes the vectors, whatever it reads; "" where unknown
-    # int64 [n], what each vector was made of in short; None: the vectors themselves
+    source: str = ""  # fingerprint of what makes the vectors, not of its inputs; "" if unknown
+    # int64 [n], a short digest of what each vector was made from; None: digests of the vectors
     contents: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
@@ -70,8 +70,8 @@ class EmbeddingTable:
 
     @classmethod
     def build(cls, matrix: object, tokens: Iterable[Any], fingerprint: str = "") -> EmbeddingTable:
-        """A table from any float array and any tokens, which become float32 and str; without a
-        fingerprint it gets one of its vectors.
+        """A table from any float array and any tokens, which become float32 and str; the default
+        fingerprint is a digest of both.
 
         Raises:
             TableError: an array of another kind, or what the constructor refuses.

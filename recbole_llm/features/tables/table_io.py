@@ -1,4 +1,4 @@
-"""Files of named vectors, in the forms of docs/encoders.md."""
+"""Files of named vectors, in the formats of docs/encoders.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_table(
     """The table in a file; its fingerprint covers the file's bytes.
 
     Args:
-        path: its suffix says the form.
+        path: its suffix determines the file format.
         form: of atomic files.
         dimensions: width that the vectors must have, if any.
 
@@ -59,10 +59,10 @@ def read_table(
 
 
 def write_npz(file: str | Path, table: EmbeddingTable, way_out: str) -> None:
-    """Write the rows that are vectors, as `read_table` reads them; the padding's is none.
+    """Write the rows that are vectors, which excludes padding, for `read_table` to read.
 
     Raises:
-        ValueError: in one line: the file, the reason, the way out.
+        ValueError: the file cannot be written; the message ends with `way_out`.
     """
     rows: list[int] = np.flatnonzero(has_vector(table.matrix)).tolist()
     tokens, made = np.array([table.tokens[row] for row in rows]), np.array(table.fingerprint)
@@ -71,7 +71,7 @@ def write_npz(file: str | Path, table: EmbeddingTable, way_out: str) -> None:
 
 
 def was_written(file: str | Path) -> bool:
-    """Whether `write_npz` wrote a file, which the vectors' fingerprint tells."""
+    """Whether `write_npz` wrote a file: only then does it hold the vectors' fingerprint."""
     if not is_zipfile(file):
         return False
     with ZipFile(file) as arrays:
@@ -103,7 +103,7 @@ def _read_npz(path: Path) -> NamedVectors:
             )
         try:
             tokens = file["tokens"]
-        except ValueError:  # objects, whose error says how to load them all the same
+        except ValueError:  # the error for objects tells how to load them, which is unsafe
             raise TableError(
                 "its tokens are Python objects, which are never unpickled; write them as "
                 "np.array(tokens, str)"
@@ -130,7 +130,7 @@ def _read_parquet(path: Path) -> NamedVectors:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(path)
-    # The index of a data frame whose rows were chosen or shuffled is no number of a vector.
+    # The index of a data frame whose rows were selected or shuffled is not part of a vector.
     names = [name for name in table.column_names if not name.startswith("__index_level_")]
     key = "token" if "token" in names else names[0]
     values = ["vector"] if "vector" in names else [name for name in names if name != key]
@@ -192,7 +192,7 @@ def _read_pt(path: Path) -> NamedVectors:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:  # whose text says how to load it all the same
+    except UnpicklingError:  # its message tells how to load the file, which is unsafe
         raise TableError(
             "it cannot be read as .pt: it is damaged, or holds more than tensors and plain data"
         ) from None

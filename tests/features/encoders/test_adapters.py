@@ -110,5 +110,5 @@ def test_an_adapter_of_another_model_is_told_of(
     folder.parent.mkdir(parents=True, exist_ok=True)
     base.rename(folder)
     with_adapter(Source(folder), torch.float32, str(tmp_path / "adapter"))
-    told = ["was made for the model base, and is put on other"] if other else []
+    told = ["was made for the model base but is applied to other"] if other else []
     assert [line.partition("' ")[2] for line in said(caplog)] == told

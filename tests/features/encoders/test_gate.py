@@ -103,7 +103,7 @@ def test_workers_wait_together_for_as_long_as_it_takes(
     assert texts == [f"about {p}" for p in PROMPTS]
     assert len(server.requests) <= 8 + 4 * 12  # of each worker: .01 .02 .04 .08 and ten of .1
     (record,) = caplog.records
-    assert "takes no more requests for now (HTTP 429)" in record.getMessage()
+    assert "accepts no requests for now (HTTP 429)" in record.getMessage()
 
 
 def test_the_error_after_the_longest_wait_names_the_keys(server: FakeEndpoint) -> None:

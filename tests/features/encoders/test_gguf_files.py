@@ -94,7 +94,7 @@ def test_a_copy_that_lacks_files_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(gguf_files, "_write_unpacked", unpack)
     copy = gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path)
     (copy / "model.safetensors").unlink()
-    with pytest.raises(EncoderError, match=f"remove '{copy}', its copy, which is made anew"):
+    with pytest.raises(EncoderError, match=f"remove its copy '{copy}', which is then remade"):
         Source(tmp_path, "x.gguf", cache=tmp_path).model(torch.float32)
 
 

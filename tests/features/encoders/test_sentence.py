@@ -203,7 +203,7 @@ def test_code_that_a_folder_names_is_not_run(tmp_path: Path) -> None:
     part = {"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}
     (tmp_path / "modules.json").write_text(json.dumps([part]))
     config = PlainConfig(encoder_model=str(tmp_path))
-    with pytest.raises(EncoderError, match="names code of its own, evil.Evil, which is not run"):
+    with pytest.raises(EncoderError, match="names custom code, evil.Evil, which is not run"):
         sentence_transformer.create(config)
     assert not Path("run").exists()
     for damaged in ("[1]", "{", "[{}]"):
@@ -225,7 +225,7 @@ def test_code_that_a_module_names_is_not_run(
     file = bert_folder(MEAN) / name
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(content))
-    with pytest.raises(EncoderError, match=f"{name}' names code of its own, evil.Evil"):
+    with pytest.raises(EncoderError, match=f"{name}' names custom code, evil.Evil"):
         sentence_transformer.create(PlainConfig(encoder_model=str(file.parents[name.count("/")])))
 
 

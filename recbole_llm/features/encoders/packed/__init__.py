@@ -1,6 +1,6 @@
 """The fast path of `sentence_transformer`: the library's vectors without any work on padding.
 
-To do without it, delete this folder and its line in `sentence_transformer.encoder_from_folder`.
+To remove it, delete this folder and its use in `sentence_transformer.encoder_from_folder`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A BERT over packed tokens: exact, and without any work on padding.
 
-Sequences lie one after the other in a matrix [T, H]; all products run over it at once, and
-attention over each run of sequences of one length. Weights are packed for oneDNN, whose float32
-products use AVX-512 on every maker's CPUs; MKL, torch's default, does on Intel's only.
+Sequences are concatenated in a matrix [T, H]. All products run over the whole matrix, attention
+over each run of sequences of the same length. Weights are packed for oneDNN, whose float32
+products use AVX-512 on all CPUs that have it; MKL, torch's default, does so only on Intel's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 Linear = Callable[[Tensor, bool], Tensor]  # (x [T, I], whether GELU follows) -> [T, O]
 Pair = tuple[Tensor, Tensor]  # weight, bias
-Runs = Sequence[tuple[int, int]]  # (how many, length) of neighbors of the same length
+Runs = Sequence[tuple[int, int]]  # (count, length) of neighboring sequences of the same length
 _PACK_ROWS = 4096  # rows of x that oneDNN lays the weight out for; any number works
 
 
@@ -32,8 +32,8 @@ class _Layer:
 
 
 class PackedBert:
-    """A BERT for inference, of transformers' ``config.json`` and a state dict, with or without the
-    prefix ``bert.``; `dtype` is that of the products, everything else is float32."""
+    """A BERT for inference, from transformers' ``config.json`` and a state dict with or without the
+    prefix ``bert.``. Products are computed in `dtype`, everything else in float32."""
 
     def __init__(
         self, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype,
@@ -44,7 +44,7 @@ class PackedBert:
         self.dtype, self.device = dtype, torch.device(device)
         named = {k.removeprefix("bert."): v.float().to(self.device) for k, v in weights.items()}
         self.words = named["embeddings.word_embeddings.weight"]  # [V, H]
-        types = named["embeddings.token_type_embeddings.weight"]  # a text alone is type 0
+        types = named["embeddings.token_type_embeddings.weight"]  # a single text has type 0
         self.positions = named["embeddings.position_embeddings.weight"] + types[0]
         self.embedding_norm = _pair(named, "embeddings.LayerNorm")
         count = int(config["num_hidden_layers"])
@@ -109,7 +109,7 @@ def linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Linear:
 
 
 def _packed(weight: Tensor, bias: Tensor) -> Linear | None:
-    """The product through oneDNN, or None where this torch or CPU does not have it."""
+    """The product through oneDNN, or None if this torch or CPU does not support it."""
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACK_ROWS)
         product = torch.ops.mkldnn._linear_pointwise

@@ -1,4 +1,4 @@
-"""The commonest sentence encoders: BERT, mean or first token, maybe normalization."""
+"""The most common sentence encoders: BERT, mean or first-token pooling, optional normalization."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from recbole_llm.features.tables.table import Matrix
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Keys of tokenizer_config.json, as the normalizer of tokenizer.json has them.
+# Keys of tokenizer_config.json, and their names in the normalizer of tokenizer.json.
 _NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
@@ -38,8 +38,8 @@ _POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"
 
 
 class SentenceBert:
-    """An encoder of a model folder in sentence-transformers' layout; what the settings leave to the
-    model is the plan's."""
+    """An encoder of a model folder in sentence-transformers' layout. What the settings leave open
+    follows the model's own plan."""
 
     def __init__(self, folder: Path, plan: _Plan, settings: EncoderSettings) -> None:
         self.folder, self.plan, self.settings = folder, plan, settings
@@ -55,7 +55,7 @@ class SentenceBert:
 
     @classmethod
     def from_folder(cls, folder: Path, settings: EncoderSettings) -> SentenceBert | None:
-        """The encoder of a folder, or None if this code does not compute its model."""
+        """The encoder of a folder, or None if this class does not support its model."""
         plan = _read_plan(folder)
         return None if plan is None else cls(folder, plan, settings)
 
@@ -70,7 +70,7 @@ class SentenceBert:
         return out
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cut to the longest that the model takes."""
+        """Token ids of each text, cut to `max_tokens`."""
         encoded = self._tokenizer.encode_batch([f"{self.prefix}{text}" for text in texts])
         return [e.ids for e in encoded]
 
@@ -132,7 +132,7 @@ def _naming_damage(file: Path) -> Iterator[Path]:
 
 
 def _read_plan(folder: Path) -> _Plan | None:
-    """Read a folder's configuration; None if this code does not compute such a model."""
+    """Read a folder's configuration; None if `SentenceBert` does not support its model."""
     names = ("config.json", "model.safetensors", "tokenizer.json", "modules.json")
     if not all((folder / name).is_file() for name in names):
         return None
@@ -166,8 +166,8 @@ def _is_plain_bert(config: Mapping[str, Any]) -> bool:
 
 
 def _is_plain_tokenizer(folder: Path) -> bool:
-    """Whether the library, which obeys the one file, would cut texts as the other one says, and
-    long ones at their end."""
+    """Whether the library, which obeys tokenizer_config.json, would tokenize as tokenizer.json
+    says, and cut long texts at their end."""
     told, whole = read_json(folder / "tokenizer_config.json"), read_json(folder / "tokenizer.json")
     made, cut = whole.get("normalizer") or {}, whole.get("truncation") or {}
     side = told.get("truncation_side", cut.get("direction", "right"))
@@ -177,7 +177,7 @@ def _is_plain_tokenizer(folder: Path) -> bool:
 
 
 def _pooling(config: Mapping[str, Any]) -> str | None:
-    """mean or cls, as either generation of the library writes it; None: another way."""
+    """``mean`` or ``cls``, in the format of older or newer versions of the library; else None."""
     named = config.get("pooling_mode")
     flags = [key for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
     modes = [named] if named else [_POOLINGS.get(flag) for flag in flags]
