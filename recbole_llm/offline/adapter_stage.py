@@ -37,11 +37,11 @@ def split_samples(
 ) -> tuple[list[Sample], list[Sample]]:
     """Split samples into those to learn from and held-out ones.
 
-    Of each task `most` are drawn at random, and a `share` of these is held out: at least one, at
-    most all but one. Samples of other tasks on the subject of a held-out sample are not learnt.
+    For each task, at most `most` are drawn at random, and a `share` of these is held out: at least
+    one, at most all but one. Samples that share a subject with a held-out one are not learned.
 
     Raises:
-        StageError: a task has fewer than two samples, or none to learn; or there is no task.
+        StageError: a task has fewer than two samples, or none left to learn; or there is no task.
     """
     numbers = random.Random(seed)
     learnt: list[Sample] = []
@@ -93,7 +93,7 @@ class TuneStage(Stage):
         return split_samples(self.samples(), settings.tune_samples, settings.tune_held_out, seed)
 
     def inputs(self) -> Mapping[str, Any]:
-        """Return model, settings and samples."""
+        """Return digests of model and samples, the settings, and the seed."""
         samples = [sample for part in self.sample_split for sample in part]
         images = [file_digest(s.image) if s.image else None for s in samples]
         rows = [[s.task, s.prompt, s.answer, i] for s, i in zip(samples, images, strict=True)]
@@ -111,7 +111,7 @@ class TuneStage(Stage):
         shown = shows_progress(self.config)
         before, done = trainer.train(learnt, held_out, folder / _STATE, self.config["seed"], shown)
         adapter = trainer.model.peft_config["default"]
-        adapter.target_modules = sorted(adapter.target_modules)  # a set's order would vary
+        adapter.target_modules = sorted(adapter.target_modules)  # the order of a set varies
         trainer.model.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
         losses = {"before": trainer.losses_before, "after": trainer.mean_losses(held_out)}
         (folder / LOSSES).write_text(json.dumps(losses, indent=1), encoding="utf-8")
@@ -119,7 +119,7 @@ class TuneStage(Stage):
 
     @property
     def _encoder_option(self) -> str:
-        """The encoder to name beside its adapter: the default one reads no adapter."""
+        """The option that chooses an encoder for the adapter: the default encoder reads none."""
         if self.key_prefix != "encoder":
             return ""
         return f"--encoder={'multimodal' if sees_pictures(self.source) else 'causal_lm'} "
@@ -131,8 +131,8 @@ class TuneStage(Stage):
     def complete(self) -> StageReport:
         """Tune the model unless it is done, and log its losses and where the adapter is."""
         report = super().complete()
-        (self.path / _STATE).unlink(missing_ok=True)  # not before the artifact is whole
-        remove_left_parts(self.path)  # of saves that were killed
+        (self.path / _STATE).unlink(missing_ok=True)  # not before the artifact is complete
+        remove_left_parts(self.path)  # of saves that were interrupted
         file = self.path / LOSSES
         try:
             losses = json.loads(file.read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ class TuneStage(Stage):
             raise StageError(f"'{file}' is damaged ({error!r}); delete '{self.path}'") from error
         show(
             f"{self.name}: held-out loss (nats per token of an answer): {shown}\n"
-            f"{self.name}: its adapter is for {self._encoder_option}--{self.key_prefix}_adapter="
+            f"{self.name}: to use its adapter: {self._encoder_option}--{self.key_prefix}_adapter="
             f"{self.path / ADAPTER}"
         )
         return report

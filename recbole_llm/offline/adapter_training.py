@@ -38,7 +38,7 @@ class Sample:
     prompt: str
     answer: str
     image: Path | None = None  # goes before the prompt
-    subject: str = ""  # item or example that tasks share: held out of one, it is learnt in none
+    subject: str = ""  # item or example that tasks share; held out of one task, none learns it
 
 
 class AdapterTrainer:

@@ -18,7 +18,7 @@ _UNITS = {"item_text": "texts", "item_image": "pictures"}
 class EncodeStage:
     """Attaches the items' vectors to the data set.
 
-    It has no artifact: the store is searched each time. Units are its rows.
+    It has no artifact: it looks the vectors up in the store each time. Its units are rows there.
     """
 
     encoded: Encoded

@@ -67,7 +67,7 @@ class GenerateStage(Stage):
         return prompts, generators
 
     def inputs(self) -> Mapping[str, Any]:
-        """Return generators, examples, prompts and bounds."""
+        """Return digests of generators, examples and prompts, and the longest text."""
         prompts, generators = self._prompts_and_generators
         content = texts_digest(prompts.keys(), prompts.values())
         names = [generator.fingerprint for generator in generators]

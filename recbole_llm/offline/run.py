@@ -1,4 +1,4 @@
-"""From a configuration to loaders: the stages and features of a model, in their places."""
+"""From a configuration to data loaders, with a model's stages and features in between."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _log(report: StageReport) -> None:
 
 
 def stages_of(config: Config) -> list[StageSpec]:
-    """The model's stages in order; ``encode`` goes first where items are read as text.
+    """The model's stages in order; ``encode`` goes first if the model reads item vectors.
 
     Raises:
-        ValueError: a stage that nobody registered; near matches are listed.
+        ValueError: a stage is not registered; near matches are listed.
     """
     registry = get_registry()
     names = spec_of(config).stages
@@ -58,15 +58,15 @@ def stages_of(config: Config) -> list[StageSpec]:
 def complete(
     config: Config, dataset: Dataset, when: Literal["loaded", "split"], say: Say = _log
 ) -> None:
-    """Do the model's stages that are missing, of those that need the loaded or the split data."""
+    """Complete the model's stages that need the loaded or, respectively, the split data."""
     for spec in stages_of(config):
         if spec.when == when:
             say(stage_class(spec)(config, dataset).complete())
 
 
 def load_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Dataset:
-    """The data set before it is split, as the plugins prepared it; numbered by a checkpoint's
-    `vocabulary`, if given."""
+    """The data set before it is split, as prepared by plugins; a checkpoint's `vocabulary`, if
+    given, determines its ids."""
     dataset = create_dataset(config, vocabulary=vocabulary)
     get_plugin_manager().hook.prepare_dataset(config=config, dataset=dataset)
     return dataset
@@ -78,8 +78,8 @@ def prepare_data(
     """Load the data set, do the offline work, attach the features, split.
 
     Args:
-        say: told of each stage, whether it was there or is done now.
-        vocabulary: a checkpoint's tokens, to number the data set by.
+        say: called with the report of each stage.
+        vocabulary: a checkpoint's tokens, which determine the ids of the data set.
     """
     dataset = load_dataset(config, vocabulary)
     check_catalogue(config, dataset.item_num - 1)  # one is the padding
@@ -87,7 +87,7 @@ def prepare_data(
         complete(config, dataset, "loaded", say)
         attach_features(config, dataset)
     data = PreparedData(dataset, *data_preparation(config, dataset))
-    if vocabulary is None:  # what a checkpoint does not hold is made when a model asks for it
+    if vocabulary is None:  # else a model builds on demand what its checkpoint does not hold
         with distributed.main_first():
             complete(config, data.train_dataset, "split", say)
     return data

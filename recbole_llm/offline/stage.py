@@ -92,12 +92,12 @@ class Stage(ABC):
     @cached_property
     def fingerprint(self) -> str:
         """A digest that changes with any input."""
-        inputs = self._inputs  # whose own errors are not of the digest
+        inputs = self._inputs  # outside `try`, which is for errors of the digest
         try:
             return digest(self.name, _FORMAT, inputs)
         except TypeError as error:
             raise StageError(
-                f"stage {self.name}: inputs() is to hold plain data, which JSON can write ({error})"
+                f"stage {self.name}: inputs() must hold plain data that JSON can write ({error})"
             ) from error
 
     @cached_property
@@ -156,12 +156,12 @@ class Stage(ABC):
             case (int(before), int(done)):
                 return before, done
         raise StageError(
-            f"stage {self.name}: work() returned {units!r}; it is to return (units that were "
-            f"there, units done)"
+            f"stage {self.name}: work() returned {units!r}; it must return (units done before, "
+            f"units done now)"
         )
 
     def _log_waiting(self) -> None:
-        show(f"stage {self.name}: waiting for another process that does it")
+        show(f"stage {self.name}: waiting for another process that is working on it")
 
     def _publish(self, folder: Path, units: int) -> None:
         """Write the manifest, and move the work folder to the artifact's path."""
@@ -183,18 +183,18 @@ def stage_class(spec: StageSpec) -> type[Any]:
     """Return the class that a spec names: a `Stage`, or another with a method `complete`.
 
     Raises:
-        StageError: it is no stage, or lacks what one needs.
+        StageError: the class is no stage, or lacks what a stage needs.
     """
     cls: Any = resolve(spec.stage, f"stage '{spec.name}'")
     subject = f"stage '{spec.name}': {getattr(cls, '__name__', repr(cls))}"
     if not (isinstance(cls, type) and callable(getattr(cls, "complete", None))):
-        raise StageError(f"{subject} is to extend recbole_llm.offline.stage.Stage")
+        raise StageError(f"{subject} must extend recbole_llm.offline.stage.Stage")
     lacking = sorted(getattr(cls, "__abstractmethods__", ()))
     if issubclass(cls, Stage) and not isinstance(getattr(cls, "name", None), str):
         lacking.append("name")
     elif issubclass(cls, Stage) and not lacking and cls.name != spec.name:
         raise StageError(
-            f"{subject} is called '{cls.name}', by which its artifact is found; give it the name "
+            f"{subject} is called '{cls.name}', by which its artifact is found; name it "
             f"'{spec.name}', too"
         )
     if lacking:

@@ -1,4 +1,4 @@
-"""Texts on prompts: read from the store, or written by a generator and stored as they come."""
+"""Texts for prompts: read from the store, or written by a generator and stored as they arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_texts(
     title: str = "Generating",
     progress: bool = True,
 ) -> tuple[list[str], int]:
-    """Return a text per prompt; those that the store lacks are generated, and stored as they come.
+    """Return a text per prompt; those that the store lacks are generated and stored as they arrive.
 
     The texts do not depend on what was stored before.
 
@@ -34,7 +34,7 @@ def write_texts(
         the texts, cleaned, in the order of the prompts; the number of texts generated now.
 
     Raises:
-        StageError: the generator gives another number of texts, something else than texts, or
+        StageError: the generator gives another number of texts, something other than texts, or
             nothing but empty ones.
         EncoderError: prompts failed; those that were answered have their texts.
     """
@@ -63,8 +63,8 @@ def write_texts(
 def log_cost(
     generators: Sequence[Generator], store: TextStore, prompts: Sequence[str], title: str
 ) -> None:
-    """Log the cost of all texts that the store lacks, summed over generators with the same cost of
-    a prompt."""
+    """Log the cost of all texts that the store lacks, summed over generators with the same cost per
+    prompt."""
     by_price: dict[str, tuple[Generator, list[str]]] = {}
     for generator in generators:
         _, missing = _find_missing(generator, store, prompts)
@@ -75,9 +75,9 @@ def log_cost(
 
 
 class _StoreWriter:
-    """Adds texts to the store; empty ones wait for one that is not.
+    """Adds texts to the store; empty ones wait for one that is not empty.
 
-    Where all are empty, the generator may be at fault, and is to be asked again.
+    If all are empty, the generator may be at fault, and the next run must ask it again.
     """
 
     def __init__(self, store: TextStore, keys: Mapping[str, bytes], has_text: bool) -> None:
@@ -119,8 +119,8 @@ def _store_keys(generator: Generator, store: TextStore, prompts: list[str]) -> d
 def _warn_of_empty_texts(title: str, texts: list[str]) -> None:
     if empty := texts.count(""):
         getLogger("recbole_llm").warning(
-            f"{title}: {empty:,} of {len(texts):,} texts are empty, as of a model that refuses, or "
-            f"whose generator_max_new_tokens end while it thinks"
+            f"{title}: {empty:,} of {len(texts):,} texts are empty: the model may refuse, or reach "
+            f"generator_max_new_tokens while it thinks"
         )
 
 

@@ -121,8 +121,8 @@ class Unnamed(Generator):
 @pytest.mark.parametrize(
     ("generators", "message"),
     [
-        (ECHO, r"generators\(\) returned a Echo; it is to return a list of generators"),
-        ([object()], "object is to extend recbole_llm.offline.generators.Generator"),
+        (ECHO, r"generators\(\) returned a Echo; it must return a list of generators"),
+        ([object()], "object must extend recbole_llm.offline.generators.Generator"),
         ([Unnamed()], "Unnamed has no fingerprint, which a generator needs"),
     ],
 )

@@ -151,15 +151,13 @@ def test_work_that_returns_no_units_is_refused(tmp_path: Path, returned: object)
             return returned
 
     silent = Silent({"embedding_cache_dir": str(tmp_path), "n": 1}, SimpleNamespace(name="d"))
-    with pytest.raises(
-        StageError, match="^stage counting: work.. returned .*; it is to return .un"
-    ):
+    with pytest.raises(StageError, match="^stage counting: work.. returned .*; it must return .un"):
         silent.complete()
     assert not silent.path.exists()
 
 
 def test_inputs_that_json_cannot_write_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="^stage counting: inputs.. is to hold plain data, .*Path"):
+    with pytest.raises(StageError, match="^stage counting: inputs.. must hold plain data, .*Path"):
         stage(tmp_path, of=tmp_path).complete()  # type: ignore[arg-type]
 
 
@@ -179,7 +177,7 @@ class Unnamed(Stage):
 @pytest.mark.parametrize(
     ("cls", "said"),
     [
-        (dict, "dict is to extend recbole_llm.offline.stage.Stage"),
+        (dict, "dict must extend recbole_llm.offline.stage.Stage"),
         (Unnamed, "Unnamed has no work, name, which a stage needs"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Language models that write texts: those on this machine, and endpoints."""
+"""Language models that write texts: local ones, and endpoints."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Generator", "create_generators"]
 
 
 def create_generators(config: Config, count: int = 1) -> list[Generator]:
-    """Create the generators of a configuration; each writes other texts on the same prompts.
+    """Create the generators of a configuration; each writes other texts for the same prompts.
 
     Raises:
-        EncoderError: the model cannot be had or is not named, or the API key is missing.
+        EncoderError: the model cannot be found or is not named, or the API key is missing.
     """
     settings = GeneratorSettings.of(config)
     if settings.generator == "openai":

@@ -11,7 +11,7 @@ Keep = Callable[[Mapping[str, str]], None]
 
 
 class Generator(ABC):
-    """A language model that writes a text on each prompt.
+    """A language model that writes a text for each prompt.
 
     Creating one is cheap: a model is loaded by the first `generate`.
     """
@@ -20,8 +20,8 @@ class Generator(ABC):
     """Changes whenever any text could change; every generator sets it."""
 
     batch_size: int = 16
-    """Prompts of one call of `generate`; their texts are stored together, so that a killed run
-    repeats this many at most."""
+    """Prompts per call of `generate`; their texts are stored together, so that a killed run repeats
+    at most this many."""
 
     together: bool = False
     """Whether a text depends on the other prompts of its batch: stored texts are then found again
@@ -39,10 +39,10 @@ class Generator(ABC):
         return ""
 
     def write(self, prompts: Sequence[str], keep: Keep) -> None:
-        """Hand {prompt: text} to `keep` as texts come: here batch by batch.
+        """Pass {prompt: text} to `keep` as texts arrive: here batch by batch.
 
         Raises:
-            StageError: `generate` returned another number of texts, or something else than texts.
+            StageError: `generate` returned another number of texts, or something other than texts.
         """
         for batch in self.batches(prompts):
             keep(dict(zip(batch, self._generate_checked(batch), strict=True)))
@@ -68,14 +68,14 @@ def check_generators(stage: str, generators: object) -> None:
     """Refuse what a stage's ``generators()`` returned unless it is a list of generators."""
     if not isinstance(generators, Sequence):
         raise StageError(
-            f"stage {stage}: generators() returned a {type(generators).__name__}; it is to return "
+            f"stage {stage}: generators() returned a {type(generators).__name__}; it must return "
             f"a list of generators"
         )
     for generator in generators:
         name = type(generator).__name__
         if not isinstance(generator, Generator):
             raise StageError(
-                f"stage {stage}: {name} is to extend recbole_llm.offline.generators.Generator "
+                f"stage {stage}: {name} must extend recbole_llm.offline.generators.Generator "
                 f"(docs/plugins.md)"
             )
         if not hasattr(generator, "fingerprint"):

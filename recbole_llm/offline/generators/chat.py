@@ -27,11 +27,11 @@ _NEWER_LENGTH_KEY = "max_completion_tokens"  # some of OpenAI's models insist on
 
 
 class _NoTextError(EncoderError):
-    """An answer that is not one of the chat API, such as a gateway's page."""
+    """The answer does not follow the chat API, such as an error page of a gateway."""
 
 
 class ChatGenerator(Generator):
-    """Texts from an endpoint, bounded and checked; each `draw` asks with a seed of its own."""
+    """Texts from an endpoint, bounded and checked; each `draw` has its own seed."""
 
     def __init__(self, settings: GeneratorSettings, draw: int) -> None:
         self.settings, self.draw = settings, draw
@@ -66,14 +66,14 @@ class ChatGenerator(Generator):
         return [texts[prompt] for prompt in prompts]
 
     def write(self, prompts: Sequence[str], keep: Keep) -> None:
-        """Hand {prompt: text} to `keep` as answers come.
+        """Pass {prompt: text} to `keep` as answers arrive.
 
-        A prompt that is refused, or never answered with a text, has an empty text if the endpoint
+        A prompt that is refused, or never answered with a text, gets an empty text if the endpoint
         answers another prompt after that.
 
         Raises:
-            EncoderError: the endpoint fails after all retries, answers with something else, or
-                refuses all from some prompt on.
+            EncoderError: the endpoint still fails after all retries, gives invalid answers, or
+                refuses every prompt from some point on.
         """
 
         def keep_texts(answers: Mapping[str, Answer]) -> None:
@@ -87,13 +87,13 @@ class ChatGenerator(Generator):
         run.run(prompts, keep_texts, stopped.set)
 
     def _max_requests(self, error: BaseException) -> int:
-        """Return how often a prompt with this error is asked: endpoints may bill each request."""
+        """Return how often a prompt with this error is sent: endpoints may bill each request."""
         if isinstance(error, _NoTextError):
             return 1 + max(1, self.settings.generator_max_retries)
         return 2 if isinstance(error, (RequestRefused, AnswerTooLong)) else 0
 
     def _request(self, prompt: str) -> Answer:
-        """Ask about a prompt; by the newer length key if the endpoint wants that one."""
+        """Send a prompt; with the newer length key if the endpoint requires it."""
         length_key = self.length_key
         try:
             return self._request_with(length_key, prompt)

@@ -1,4 +1,4 @@
-"""Workers that ask an endpoint, each the next prompt as soon as it is free."""
+"""Workers that send prompts to an endpoint; each takes the next one as soon as it is free."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_llm.core.lines import plural
 from recbole_llm.core.log import show
 from recbole_llm.features.encoders.endpoint import RateLimited
 
-_ROUNDS = 4  # requests of each worker in a row without an answer: is the endpoint still there?
+_ROUNDS = 4  # unanswered requests in a row, per worker, after which the endpoint is probed
 _TRIVIAL = "Say hello."
 _GRACE = 10.0  # seconds for the answers under way after an interrupt
 Answer = tuple[str, int]  # a text and its number of tokens
@@ -22,7 +22,7 @@ KeepAnswers = Callable[[Mapping[str, Answer]], None]
 
 
 class _Request(NamedTuple):
-    prompt: str | None  # None: a probe, whether the endpoint still answers
+    prompt: str | None  # None: a probe of whether the endpoint still answers
     number: int
 
 
@@ -34,14 +34,14 @@ class _Failure(NamedTuple):
 class WorkerRun:
     """One run of an endpoint's workers over prompts.
 
-    A prompt that gets no text although the endpoint may be right waits until a request that began
-    later is answered: before that, the endpoint may be at fault. Then it is asked again; after
-    `max_requests` it has an empty text. If only such prompts are left, a probe is sent: a prompt
-    that was answered before.
+    If a prompt gets no text, it or the endpoint may be at fault. So the prompt waits until a
+    request that began later is answered. Then it is sent again; after `max_requests` requests it
+    gets an empty text. If only such prompts are left, a probe is sent: a prompt that was answered
+    before.
 
     Args:
-        request: asks about a prompt; called by the workers.
-        max_requests: how often a prompt with this error is asked; 0: the prompt fails.
+        request: sends a prompt; called by the workers.
+        max_requests: how often a prompt with this error is sent; 0: the prompt fails.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class WorkerRun:
         self.given_up: list[BaseException] = []  # one for each prompt with an empty text
         self.errors: list[BaseException] = []
         self.probe = _TRIVIAL  # later, the last prompt that was answered
-        self.n_requests = self.n_unanswered = 0  # begun; the last ones, in a row, without an answer
+        self.n_requests = self.n_unanswered = 0  # begun; the last ones in a row without answer
         self.stopping = False  # no further request begins
 
     def run(self, prompts: Sequence[str], keep: KeepAnswers, stop: Callable[[], None]) -> None:
-        """Hand answers to `keep` as they come, and raise the first error, if any, at the end.
+        """Pass answers to `keep` as they arrive, and raise the first error, if any, at the end.
 
-        An error of `keep` or an interrupt calls `stop`, which lets no further request begin. After
-        an interrupt, answers to requests under way are kept if they come soon, and before a second
-        interrupt.
+        On an error of `keep` or an interrupt, `stop` is called, which prevents further requests.
+        After an interrupt, answers to requests under way are kept if they arrive soon, and before a
+        second interrupt.
         """
         self.queue.extend(prompts)
         try:

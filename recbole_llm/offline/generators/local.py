@@ -1,4 +1,4 @@
-"""Language models that write on this machine."""
+"""Language models that write texts locally."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from recbole_llm.offline.settings import GeneratorSettings
 
 
 def computing_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return torch's precision of a name; "auto" is bfloat16 if the device multiplies in it."""
+    """Return the torch dtype of a name; "auto" is bfloat16 if the device computes in it."""
     if name != "auto":
         return getattr(torch, name)
     return torch.bfloat16 if computes_bfloat16(device) else torch.float32
@@ -53,7 +53,7 @@ class LocalModel:
     @property
     def _adds_special(self) -> bool:
         """Whether the tokenizer adds special tokens to the chat template's."""
-        # SmolLM2's template has its own; its tokenizer is slow to read.
+        # SmolLM2's template has its own, and its tokenizer is too slow to load just for this.
         if self.source.cache is not None or self.tokenizer.chat_template is None:
             return False
         chat = as_chat(self.tokenizer, "")
@@ -84,7 +84,7 @@ class LocalModel:
         """Tokenize the `chats`; with special tokens if the template has none.
 
         Raises:
-            EncoderError: a prompt and its text are longer than the model's positions.
+            EncoderError: a prompt and its text exceed the model's positions.
         """
         chats, max_new = self.chats(prompts), self.settings.generator_max_new_tokens
         special = lacks_special(self.tokenizer, chats[0])
@@ -93,8 +93,8 @@ class LocalModel:
         if self.positions is not None and longest + max_new > self.positions:
             raise EncoderError(
                 f"{self.source.key} '{self.source.path}' has {self.positions} positions; a prompt "
-                f"of {longest} tokens and generator_max_new_tokens ({max_new}) are more: set that "
-                f"to less, or what makes the prompt (thought_history, thought_prompt)"
+                f"of {longest} tokens and generator_max_new_tokens ({max_new}) exceed them: lower "
+                f"the latter, or shorten the prompt (thought_history, thought_prompt)"
             )
         return tokens
 
@@ -103,11 +103,11 @@ class LocalModel:
         """The number of positions of the model; None if it does not say."""
         if self.source.gguf is None:
             return self.source.longest()
-        return getattr(self.weights.config, "max_position_embeddings", None)  # the file is slow
+        return getattr(self.weights.config, "max_position_embeddings", None)  # its file is slow
 
     @cached_property
     def pad_token_id(self) -> int:
-        """The token that pads short prompts, where it is masked, and texts that end early."""
+        """The token that pads short prompts (masked there) and texts that end early."""
         tokenizer, ends = self.tokenizer, self.weights.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
         candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, *ends, 0)
