@@ -118,7 +118,7 @@ class EncoderSettings(Settings):
     model's limit (causal_lm: 512 at most). An endpoint (openai) has its own limit."""
 
     encoder_dtype: Dtype = "float32"
-    """Precision of the computation. bfloat16 is faster where the CPU has it (MiniLM: cosine to
+    """Precision of the computation. bfloat16 is faster if the CPU supports it (MiniLM: cosine to
     float32 above .9999)."""
 
     encoder_device: Local[NoEffectOnResults[Text | None]] = None

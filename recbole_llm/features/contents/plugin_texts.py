@@ -13,7 +13,7 @@ from recbole_llm.features.contents.templates import PromptError
 
 
 def ask_plugins(hook: str, config: Config, dataset: Dataset) -> dict[str, str] | None:
-    """The texts that a plugin's hook gives, without missing ones; None where no plugin gives any.
+    """The texts that a plugin's hook gives, without missing ones; None if no plugin gives any.
 
     Raises:
         PromptError: the hook returned anything else.
@@ -53,7 +53,8 @@ def name_source(hook: str, file: str) -> str:
 
 
 def _hook_and_plugin(hook: str) -> str:
-    """``item_texts of plugin 'acme'``; all its plugins, since pluggy hides whose answer it took."""
+    """A hook with all its plugins, such as ``item_texts of plugin 'acme'``: pluggy does not say
+    which one answered."""
     caller = getattr(get_plugin_manager().hook, hook)
     plugins = " or ".join(f"'{hookimpl.plugin_name}'" for hookimpl in caller.get_hookimpls())
     return f"{hook} of plugin {plugins}"

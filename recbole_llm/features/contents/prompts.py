@@ -150,7 +150,7 @@ def item_file(config: Config, dataset: Dataset) -> Table:
 
 
 def item_rows(config: Config, dataset: Dataset) -> Rows:
-    """The rows of the ``.item`` file by item token; none where there is no such file."""
+    """The rows of the ``.item`` file by item token; {} if there is no such file."""
     return _read_rows(config, dataset, "item", dataset.iid_field)
 
 

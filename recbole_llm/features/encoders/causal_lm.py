@@ -21,7 +21,7 @@ from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings
 from recbole_llm.features.tables.table import Matrix
 
-_MAX_LENGTH = 512  # default limit in tokens; decoders were not trained to embed some length
+_MAX_LENGTH = 512  # tokens by default; decoders have no limit from training as text encoders
 
 
 def create(config: ConfigLike) -> Encoder:

@@ -125,7 +125,7 @@ class Source:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Content of a folder's config.json; EncoderError where it is damaged."""
+        """Content of a folder's config.json; EncoderError if it is damaged."""
         return read_json(self.folder / "config.json")
 
     def tokenizer(self) -> Any:

@@ -98,8 +98,8 @@ class ChatEncoder:
         self._token = token
         if processor.chat_template is None:
             raise EncoderError(
-                "encoder_model: its processor has no chat template, so the model was not trained "
-                "on messages; name an instruct model such as Qwen/Qwen2-VL-2B-Instruct"
+                "encoder_model: its processor has no chat template, so it is probably no chat "
+                "model; name an instruct model such as Qwen/Qwen2-VL-2B-Instruct"
             )
         if token is not None and token not in processor.tokenizer.get_vocab():
             raise EncoderError(f"encoder_token: the model's tokenizer has no token '{token}'")
@@ -153,7 +153,7 @@ def _area(image: Image | None) -> int:
 
 
 class DualEncoder:
-    """A text and a picture encoder with one space (CLIP, SigLIP), whose vectors have length 1.
+    """A text and a picture encoder into a shared space (CLIP, SigLIP); vectors have length 1.
 
     Args:
         model: has ``get_text_features`` and ``get_image_features``.

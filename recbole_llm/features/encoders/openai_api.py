@@ -56,7 +56,7 @@ class OpenAIEncoder:
         )  # fmt: skip
 
     def encode(self, texts: Sequence[str]) -> Matrix:
-        """Float32 [len(texts), D]; a row is not finite where the endpoint gave no usable vector.
+        """Float32 [len(texts), D]; a row is not finite if the endpoint gave no usable vector.
 
         Raises:
             RequestRefused: the endpoint refuses the texts, for example if one is too long.

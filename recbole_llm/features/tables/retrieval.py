@@ -33,7 +33,7 @@ def nearest_neighbors(
             zeros have no direction and never take part.
 
     Returns:
-        Row numbers int32 [n, k], nearest first; -1 where there is none (rows that are no
+        Row numbers int32 [n, k], nearest first; -1 if there is none (rows that are no
         candidates, and every row's end when there are k candidates or fewer).
 
     Raises:
