@@ -62,7 +62,7 @@ def write_npz(file: str | Path, table: EmbeddingTable, way_out: str) -> None:
     """Write the rows that are vectors, which excludes padding, for `read_table` to read.
 
     Raises:
-        ValueError: the file cannot be written; the message ends with `way_out`.
+        ValueError: the file cannot be written; the message has the reason and `way_out`.
     """
     rows: list[int] = np.flatnonzero(has_vector(table.matrix)).tolist()
     tokens, made = np.array([table.tokens[row] for row in rows]), np.array(table.fingerprint)

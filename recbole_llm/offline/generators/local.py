@@ -103,7 +103,7 @@ class LocalModel:
         """The number of positions of the model; None if it does not say."""
         if self.source.gguf is None:
             return self.source.longest()
-        return getattr(self.weights.config, "max_position_embeddings", None)  # its file is slow
+        return getattr(self.weights.config, "max_position_embeddings", None)  # GGUF reads slowly
 
     @cached_property
     def pad_token_id(self) -> int:
