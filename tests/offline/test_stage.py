@@ -140,7 +140,7 @@ def test_a_second_process_waits_until_the_first_ends(
 
     monkeypatch.setattr(stage_module, "show", kill_holder)
     assert made.complete().units_done == 3
-    assert messages == ["stage counting: waiting for another process that does it"]
+    assert messages == ["stage counting: waiting for another process that is working on it"]
     holder.communicate(timeout=10)
 
 
@@ -157,7 +157,7 @@ def test_work_that_returns_no_units_is_refused(tmp_path: Path, returned: object)
 
 
 def test_inputs_that_json_cannot_write_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="^stage counting: inputs.. must hold plain data, .*Path"):
+    with pytest.raises(StageError, match="^stage counting: inputs.. must hold plain data .*Path"):
         stage(tmp_path, of=tmp_path).complete()  # type: ignore[arg-type]
 
 

@@ -185,7 +185,7 @@ def test_another_encoder_is_refused() -> None:
     checkpoint = trained("PAD")
     with pytest.raises(ValueError, match="the encoder changed; set encoder, encoder_model"):
         recommend(checkpoint, "u1", config_dict={"encoder_dimensions": 17})
-    with pytest.raises(ValueError, match="the text or vector of every item is another"):
+    with pytest.raises(ValueError, match="the text or vector of every item changed"):
         recommend(checkpoint, "u1", config_dict={"item_prompt": "{{ title }} again"})
 
 
