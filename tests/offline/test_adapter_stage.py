@@ -66,7 +66,7 @@ def test_held_out_losses_fall_for_every_task(
     with caplog.at_level("INFO", "recbole_llm"):
         report = made.complete()
     said = next(r for r in caplog.records if "held-out loss" in r.getMessage())
-    assert f"for --encoder=causal_lm --encoder_adapter={made.path / 'adapter'}" in said.getMessage()
+    assert f" --encoder=causal_lm --encoder_adapter={made.path / 'adapter'}" in said.getMessage()
     assert hasattr(said, "shown")  # on the screen, too
     assert (report.units_before, report.units_done) == (0, 28)  # 2 epochs of 27 samples, two a step
     losses = json.loads((made.path / "losses.json").read_text())

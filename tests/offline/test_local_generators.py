@@ -144,7 +144,7 @@ def test_too_long_prompts_name_the_keys(decoder: Path) -> None:
         with pytest.raises(
             EncoderError,
             match="'.*decoder' has 12 positions; a prompt of 7 tokens and generator_max_new_tokens "
-            ".6. are more: .*thought_history",
+            ".6. exceed them: .*thought_history",
         ):
             read([six, seven])
 
