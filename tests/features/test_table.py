@@ -9,9 +9,11 @@ from recbole_llm.core.errors import first_names
 from recbole_llm.features.tables.table import EmbeddingTable, TableError, has_vector
 
 
-def test_any_floats_and_tokens() -> None:
+def test_any_numbers_and_tokens() -> None:
     table = EmbeddingTable.build([[1.0, 2.0], [3.0, 4.0]], [7, "b"], "f")
-    assert table.matrix.dtype == np.float32
+    whole = EmbeddingTable.build(np.array([[1, 2], [3, 4]], np.int8), [7, "b"], "f")
+    assert table.matrix.dtype == whole.matrix.dtype == np.float32
+    np.testing.assert_array_equal(table.matrix, whole.matrix)
     assert list(table.tokens) == ["7", "b"]
     assert (len(table), table.dimension) == (2, 2)
 
@@ -21,7 +23,7 @@ def test_any_floats_and_tokens() -> None:
     [
         (np.zeros((2, 2)), ["a"], "2 rows but 1 tokens"),
         (np.zeros(2), ["a", "b"], r"needs a float32 matrix \[n, D\], got float32 of shape \(2,\)"),
-        (np.zeros((2, 2), int), ["a", "b"], "must be floating-point numbers, got dtype int64"),
+        (np.zeros((2, 2), bool), ["a", "b"], "must be numbers, got dtype bool"),
         (np.zeros((4, 1)), list("abab"), "2 tokens with more than one row: 'a', 'b'"),
     ],
 )

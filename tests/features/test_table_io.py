@@ -16,8 +16,9 @@ VECTORS = np.array([[1, 2], [-0.5, 0.25], [0, 3]], np.float32)
 
 
 def by_save(path: Path) -> None:
-    if path.suffix == ".npz":
-        np.savez(path, vectors=VECTORS, tokens=np.array(TOKENS))
+    if path.suffix.lower() == ".npz":
+        with path.open("wb") as file:
+            np.savez(file, vectors=VECTORS, tokens=np.array(TOKENS))
     elif path.suffix == ".npy":
         np.save(path, VECTORS)
         path.with_suffix(".tokens").write_text("\n".join(TOKENS) + "\n", encoding="utf-8")
@@ -69,6 +70,7 @@ def atomic(path: Path) -> None:
     [
         ("v.npy", by_save),
         ("v.npz", by_save),
+        ("V.NPZ", by_save),
         ("v.safetensors", by_save),
         ("v.safetensors", safetensors_beside),
         ("v.parquet", parquet_list),
@@ -87,6 +89,13 @@ def test_every_format_gives_the_same_table(
     assert list(table.tokens) == TOKENS
     assert table.matrix.dtype == np.float32
     np.testing.assert_array_equal(table.matrix, VECTORS)
+
+
+def test_tokens_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    by_save(tmp_path / "v.npy")
+    file = tmp_path / "v.tokens"
+    file.write_text(file.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert list(read_table(tmp_path / "v.npy").tokens) == TOKENS
 
 
 def test_npy_is_memory_mapped(tmp_path: Path) -> None:

@@ -77,10 +77,8 @@ class EmbeddingTable:
             TableError: an array of another kind, or what the constructor refuses.
         """
         array = np.asarray(matrix)
-        if array.dtype.kind != "f":
-            raise TableError(
-                f"embedding vectors must be floating-point numbers, got dtype {array.dtype}"
-            )
+        if array.dtype.kind not in "fiu":
+            raise TableError(f"embedding vectors must be numbers, got dtype {array.dtype}")
         if array.ndim == 2 and not array.shape[1]:
             raise TableError("its vectors have no numbers")
         rows, names = array.astype(np.float32, copy=False), [str(t) for t in tokens]

@@ -33,7 +33,7 @@ def read_table(
     Raises:
         TableError: it is not such a file, its rows differ in width, a token has two rows.
     """
-    reader = _READERS.get(path.suffix)
+    reader = _READERS.get(path.suffix.lower())
     try:
         if reader is None:
             vectors, tokens = _read_atomic(path, form)
@@ -80,7 +80,7 @@ def was_written(file: str | Path) -> bool:
 
 def _fingerprint(path: Path) -> str:
     tokens = path.with_suffix(".tokens")
-    named_beside = path.suffix in (".npy", ".safetensors") and tokens.is_file()
+    named_beside = path.suffix.lower() in (".npy", ".safetensors") and tokens.is_file()
     return file_digest(path) + (file_digest(tokens) if named_beside else "")
 
 
@@ -88,7 +88,7 @@ def _tokens_beside(path: Path) -> list[str]:
     file = path.with_suffix(".tokens")
     if not file.is_file():
         raise TableError(f"its rows have no names: put them into '{file}', one per line")
-    return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return file.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
 
 
 def _read_npy(path: Path) -> NamedVectors:

@@ -136,6 +136,7 @@ def test_the_models_own_prompt_is_the_default_prefix(bert_folder: Make) -> None:
         ("config.json", {"model_type": "mpnet"}),
         ("sentence_bert_config.json", {"do_lower_case": True}),
         ("config_sentence_transformers.json", {"default_prompt_name": "item"}),
+        ("config_sentence_transformers.json", {"truncate_dim": 8}),
         ("tokenizer_config.json", {"do_lower_case": True}),
         ("tokenizer_config.json", {"truncation_side": "left"}),
     ],

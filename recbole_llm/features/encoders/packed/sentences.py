@@ -34,6 +34,8 @@ _NORMALIZER = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+# Keys of config_sentence_transformers.json that only the library follows.
+_OF_LIBRARY = ("default_prompt_name", "truncate_dim")
 _POOLINGS = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
 
 
@@ -143,9 +145,10 @@ def _read_plan(folder: Path) -> _Plan | None:
     pooling_file = folder / modules[1]["path"] / "config.json"
     pooling = _pooling(read_json(pooling_file))
     settings = read_json(folder / "sentence_bert_config.json")
-    prompts = read_json(folder / "config_sentence_transformers.json")
-    other = settings.get("do_lower_case") or prompts.get("default_prompt_name")
-    if pooling is None or other or not (_is_plain_bert(bert) and _is_plain_tokenizer(folder)):
+    library = read_json(folder / "config_sentence_transformers.json")
+    if settings.get("do_lower_case") or any(map(library.get, _OF_LIBRARY)):
+        return None
+    if pooling is None or not (_is_plain_bert(bert) and _is_plain_tokenizer(folder)):
         return None
     return _Plan(
         files=(*(folder / name for name in names), pooling_file),
