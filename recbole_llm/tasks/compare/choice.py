@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from statistics import fmean
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_llm.core.digest import digest
+from recbole_llm.core.files import OTHER_FOLDER, write_json
 from recbole_llm.data.settings import splits_at_random
 from recbole_llm.tasks.compare.cells import read_best_score
 from recbole_llm.tasks.compare.entries import Entry
@@ -57,7 +58,9 @@ def choose_trial(
     """Choose the best trial by its mean score over two seeds.
 
     The best trial is repeated with the next seed, and counts with its mean from then on. This goes
-    on until the best trial has two scores, so that only trials with a high score are repeated.
+    on until the best trial has two scores, so that only trials with a high score are repeated. The
+    executor also begins the next trials if it has room: their scores count when it is their turn,
+    so that the choice does not depend on the number of runs at once.
 
     Args:
         folder: folder of the trials; a repeated trial that is already there is not run again.
@@ -73,15 +76,17 @@ def choose_trial(
         return Choice(next(iter(done.values())))
     worst = -math.inf if entry.better is max else math.inf
     scores = {number: [trial.values[0]] for number, trial in done.items()}
-    while True:
-        best = entry.better(scores, key=lambda number: fmean(scores[number]))
-        if len(scores[best]) == 2:
-            break
-        scores[best].append(_repeat(done[best], entry, folder, executor, worst))
-    score = scores[best][1]
-    if score == worst:
+    in_turn = sorted(done, key=lambda n: scores[n][0], reverse=entry.better is max)
+    with closing(_repeat([done[n] for n in in_turn], entry, folder, executor)) as repeats:
+        second: dict[int, float] = {}
+        while len(scores[best := entry.better(scores, key=lambda n: fmean(scores[n]))]) < 2:
+            while best not in second:
+                number, score = next(repeats)
+                second[number] = score if math.isfinite(score) else worst
+            scores[best].append(second[best])
+    if second[best] == worst:
         raise NoTrialError(f"{entry.label}: no trial ended well with a second seed")
-    return Choice(done[best], score, _second_seed(entry))
+    return Choice(done[best], second[best], _second_seed(entry))
 
 
 def _second_seed(entry: Entry) -> int:
@@ -90,35 +95,47 @@ def _second_seed(entry: Entry) -> int:
 
 
 def _repeat(
-    trial: FrozenTrial, entry: Entry, folder: Path, executor: Executor, worst: float
-) -> float:
-    """The score of a trial's settings with the second seed; `worst` where the run fails."""
+    trials: Sequence[FrozenTrial], entry: Entry, folder: Path, executor: Executor
+) -> Generator[tuple[int, float], None, None]:
+    """Repeat trials in their order, and yield the number and the score of each, NaN for a run that
+    failed. Trials that are not asked for are begun only if the executor has room."""
+    own = {trial.number: _repeat_folder(trial, entry, folder) for trial in trials}
+    new = [trial for trial in trials if not (own[trial.number] / "result.json").is_file()]
+    yield from ((t.number, read_best_score(own[t.number])) for t in trials if t not in new)
+    with closing(Live([entry.label], 0, executor.at_once)) as live:
+        jobs = (_repeat_job(trial, entry, own[trial.number], live) for trial in new)
+        with closing(run_jobs(jobs, executor, live.show)) as outcomes:
+            for outcome in outcomes:
+                trial, files = outcome.payload, own[outcome.payload.number]
+                if outcome.error is not None:
+                    write_json(files / "result.json", {"best_valid_score": None}, OTHER_FOLDER)
+                shutil.rmtree(files / "saved", ignore_errors=True)  # only its score is needed
+                score, name = read_best_score(files), _repeat_name(trial, entry)
+                shown = score if math.isfinite(score) else None
+                why = f"failed: {outcome.error or f'its best score on validation is {score}'}"
+                live.end_run(entry.label, name, outcome.seconds, shown, why)
+                yield trial.number, score
+
+
+def _repeat_folder(trial: FrozenTrial, entry: Entry, folder: Path) -> Path:
+    return folder / f"{_second_seed(entry)}-{digest(str(sorted(trial.params.items())))[:10]}"
+
+
+def _repeat_name(trial: FrozenTrial, entry: Entry) -> str:
+    return f"trial {trial.number} with seed {_second_seed(entry)}"
+
+
+def _repeat_job(trial: FrozenTrial, entry: Entry, folder: Path, live: Live) -> Job[FrozenTrial]:
     tried = entry.with_own({**trial.params, "seed": _second_seed(entry)})
     if splits_at_random(entry.config) and entry.config["split_seed"] is None:
         # Another split would validate on interactions that the first split tests.
         tried = tried.with_own({"split_seed": entry.config["seed"]})
-    own = folder / f"{_second_seed(entry)}-{digest(str(sorted(trial.params.items())))[:10]}"
-    if not (own / "result.json").is_file():
-        name = f"trial {trial.number} with seed {_second_seed(entry)}"
-        if not _run(tried, name, own, executor):
-            return worst
-    shutil.rmtree(own / "saved", ignore_errors=True)  # only its score is needed
-    score = read_best_score(own)
-    return score if math.isfinite(score) else worst
+    name = _repeat_name(trial, entry)
 
+    def heard(number: int, score: float) -> bool:
+        live.show_validation(entry.label, name, number, score)
+        return False
 
-def _run(tried: Entry, name: str, folder: Path, executor: Executor) -> bool:
-    """Train and validate once; returns whether the run ended well."""
-    with closing(Live([tried.label], 1, 1)) as live:
-
-        def heard(number: int, score: float) -> bool:
-            live.show_validation(tried.label, name, number, score)
-            return False
-
-        live.start_run(tried.label, name)
-        job = Job(None, trial_command(tried, folder), folder, heard, tried.config["gpu_id"])
-        with closing(run_jobs(iter([job]), executor, live.show)) as outcomes:
-            (outcome,) = outcomes
-        score = None if outcome.error else read_best_score(folder)
-        live.end_run(tried.label, name, outcome.seconds, score, f"failed: {outcome.error}")
-    return outcome.error is None
+    live.add_run(entry.label)
+    live.start_run(entry.label, name)
+    return Job(trial, trial_command(tried, folder), folder, heard, entry.config["gpu_id"])

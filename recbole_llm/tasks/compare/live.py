@@ -62,6 +62,10 @@ class Live:
             for i in range(len(labels) + 1)
         ]
 
+    def add_run(self, label: str) -> None:
+        """Expect one run more."""
+        self._lines[label].runs += 1
+
     def start_run(self, label: str, name: str) -> None:
         """Note that a run begins."""
         self._lines[label].running[name] = (time.monotonic(), "starts")
