@@ -1,9 +1,9 @@
-"""Draws quality against time of prime-pantry's sequential models, from the raw runs.
+"""Plot quality against time for the sequential models on prime-pantry, from the raw runs.
 
     python results/plot.py            # writes quality-time-light.svg and quality-time-dark.svg
-    python results/plot.py --check    # fails where the drawings hold other numbers
+    python results/plot.py --check    # fails if the numbers of a plot differ from the raw runs
 
-Each drawing holds its numbers in its description, so that the check draws nothing.
+Each SVG file holds its numbers in its description, so the check does not need to plot.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 
 from tables import RESULTS, SEQUENTIAL, Row
 
-SHARED = "baseline-item-init"  # its machines had other work, so that the times say little
+SHARED = "baseline-item-init"  # the machines had other work, so the times are not meaningful
 # GitHub's colors.
 TEXT = {"light": "#1f2328", "dark": "#e6edf3"}
 GROUND = {"light": "#ffffff", "dark": "#0d1117"}
 COLORS = {"SASRec": "#1f83c9", "PAD": "#d55e00", "LLM-ESR": "#0c9f73"}
 OTHER_MACHINE = ("pad-wide", "first-scores")
 ROWS = [row for row in SEQUENTIAL if row.file not in OTHER_MACHINE]
-# The label's place beside its point, in points: right or left, up or down.
+# Offset of each label from its point, in points: to the right (or left), up (or down).
 PLACES = {
     "SASRec": (7, 5),
     "item_init, std .02": (7, -13),
@@ -38,12 +38,12 @@ Points = list[tuple[float, float]]
 
 
 def points(row: Row) -> Points:
-    """Seconds of the whole run and test NDCG@10, of each seed."""
+    """Return the seconds of the whole run and the test NDCG@10 for each seed."""
     return [(run["seconds"], run["test_result"]["ndcg@10"]) for run in row.runs()]
 
 
 def described() -> str:
-    """All numbers of the drawing."""
+    """Return all numbers of the plot as JSON."""
     return json.dumps({row.label: points(row) for row in ROWS})
 
 
@@ -71,7 +71,7 @@ def draw(theme: str) -> None:
 
 
 def _style(theme: str) -> dict[str, Any]:
-    """Colors of the theme; text as text; the same ids in every file that is written."""
+    """Colors of the theme. Text is kept as text, and ids are the same in every written file."""
     lines = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
     return {
@@ -84,7 +84,10 @@ def _style(theme: str) -> dict[str, Any]:
 
 
 def _point(axes: Any, row: Row) -> None:
-    """Mean score at the median time, with the range over seeds; hollow where the time is shared."""
+    """Plot the mean score at the median time, and the range over seeds.
+
+    The point is hollow if the machine had other work.
+    """
     seconds, scores = zip(*points(row))
     x, y = statistics.median(seconds), statistics.mean(scores)
     label = row.label.removeprefix("SASRec, ").replace("`item_init_std`", "std")
@@ -104,10 +107,10 @@ def _file(theme: str) -> str:
 
 
 def check(theme: str) -> None:
-    """Compare the numbers that a drawing holds.
+    """Compare the numbers in an SVG file with the raw runs.
 
     Raises:
-        SystemExit: they differ from the raw runs.
+        SystemExit: the numbers differ.
     """
     with open(_file(theme), encoding="utf-8") as file:
         found = re.search(r"<dc:description>(.*?)</dc:description>", file.read(), re.S)
@@ -116,9 +119,9 @@ def check(theme: str) -> None:
 
 
 def main() -> None:
-    """Draws or, with ``--check``, compares."""
+    """Write the plots or, with ``--check``, compare them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="draw nothing; fail on a difference")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     for_each = check if parser.parse_args().check else draw
     for theme in TEXT:
         for_each(theme)

@@ -1,10 +1,10 @@
-"""Writes the runs of comparisons as one of the JSON files beside this one.
+"""Write the runs of comparisons into one of the JSON files in this folder.
 
     python results/raw.py comparison/result.json more/result.json --commit=1a2b3c4 \\
         --machine="…" --out=clicks.json
 
-Tables are made of it. Of each run: its command, its data's digests, what it scored, how long it
-took; no paths of this machine.
+The tables are made from these files. For each run, a file holds the command, the digests of the
+data, the scores and the times, but no local paths.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOCAL = ("--data_path=", "--config_files=", "--embedding_path=")
 
 
 def run_of(run: dict[str, Any], arguments: list[str], seed: int) -> dict[str, Any]:
-    """What is kept of a run."""
+    """Return the part of a run that is stored."""
     own = [argument for argument in arguments if not argument.startswith(LOCAL)]
     return {
         "command": [*own, f"--seed={seed}"],
@@ -33,11 +33,11 @@ def run_of(run: dict[str, Any], arguments: list[str], seed: int) -> dict[str, An
 
 
 def main() -> None:
-    """Reads the comparisons and writes the file."""
+    """Read the comparisons and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("comparisons", nargs="+", type=Path)
-    parser.add_argument("--commit", required=True, help="of the code that ran")
-    parser.add_argument("--machine", required=True, help="and what else it did")
+    parser.add_argument("--commit", required=True, help="commit of the code that ran")
+    parser.add_argument("--machine", required=True, help="the machine and its other work")
     parser.add_argument("--out", required=True, help="name of the file")
     options = parser.parse_args()
     runs: dict[str, Any] = {}

@@ -1,10 +1,11 @@
-"""Writes the tables of README.md and of the pages here from the raw runs, the JSON files beside
-this one, which raw.py makes of comparisons.
+"""Write the tables of README.md and of the pages in this folder from the raw runs.
+
+The raw runs are the JSON files in this folder, which raw.py makes from comparisons.
 
     python results/tables.py            # writes the pages
-    python results/tables.py --check    # prints a diff and fails where a page differs
+    python results/tables.py --check    # prints a diff and fails if a page differs
 
-In a page a table stands between ``<!-- table NAME -->`` and ``<!-- end -->``.
+In a page, a table is between ``<!-- table NAME -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in the seed alone.
+    """Runs that differ only in the seed.
 
-    file: without ``.json``; it has ``runs``, each under ``"<name> / <seed>"``.
-    name: the label where it is empty.
-    seeds: all that are there where it is empty.
+    file: name without ``.json``; the file has ``runs``, each under ``"<name> / <seed>"``.
+    name: name of the runs in the file; empty: the label.
+    seeds: seeds of the runs; empty: all seeds in the file.
     """
 
     label: str
@@ -45,7 +46,7 @@ class Row:
     seeds: tuple[int, ...] = ()
 
     def runs(self) -> list[Run]:
-        """One run a seed; at least one."""
+        """Return one run per seed, and at least one run."""
         name, runs = self.name or self.label, []
         for key, run in _read(self.file).items():
             of, _, seed = key.rpartition(" / ")
@@ -60,7 +61,8 @@ class Row:
 class Column:
     """The mean of a number over the runs of a row.
 
-    spread: also the sample standard deviation. best: the highest mean is bold.
+    spread: also show the sample standard deviation.
+    best: make the highest mean bold.
     """
 
     title: str
@@ -82,13 +84,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows and columns; the second column says the seeds where ``seeds`` is set."""
+    """Rows and columns; with ``seeds``, the second column has the seeds."""
 
     rows: Sequence[Row]
     columns: Sequence[Column]
     first: str = "model"
     seeds: bool = True
-    above: tuple[str, ...] = ()  # cells of a line above the rows
+    above: tuple[str, ...] = ()  # cells of an additional line above the rows
 
     def text(self) -> str:
         runs = [row.runs() for row in self.rows]
@@ -102,41 +104,41 @@ class Table:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """As the pages write it: .0487, 26."""
+    """Format a number as on the pages: .0487, 26."""
     text = f"{value:.{digits}f}"
     return text.removeprefix("0") if digits else text
 
 
 def tested(metric: str) -> Callable[[Run], float]:
-    """Of a run's test result."""
+    """Return a function that reads a metric from a run's test result."""
     return lambda run: float(run["test_result"][metric])
 
 
 def group(name: str) -> Column:
-    """Test NDCG@10 within a group of items or users."""
+    """Return the column of test NDCG@10 within a group of items or users."""
     return Column(name, tested(f"ndcg@10 ({name})"))
 
 
 def best_epoch(run: Run) -> int:
-    """The epoch whose weights are kept, from 1, counted through all phases of a training.
+    """Return the epoch whose weights are kept, counted from 1 through all phases of a training.
 
-    It is the last one with the score that the run ends with: of equal scores the later one is
-    kept, and a phase before the last may have a higher one.
+    It is the last epoch with the final best score of the run: of epochs with equal scores, the
+    later one is kept, and a phase before the last may have had a higher score.
     """
     scores, best = run["valid_scores"], run["best_valid_score"]
     return max(epoch for epoch, score in enumerate(scores, 1) if score == best)
 
 
 def rewritten(page: str) -> str:
-    """A page with its tables as the raw runs give them."""
+    """Return a page with its tables rewritten from the raw runs."""
     return BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found[2]].text()}\n{found[3]}", page)
 
 
 def require_all(pages: Iterable[str]) -> None:
-    """A table whose marks are gone would never be compared.
+    """Check that the pages have every table: one whose marks are gone would never be compared.
 
     Raises:
-        SystemExit: a table is not in exactly one place, or a page names another one.
+        SystemExit: a table is not in exactly one place, or a page names an unknown table.
     """
     named = sorted(found[2] for page in pages for found in BLOCK.finditer(page))
     if named != sorted(TABLES):
@@ -144,7 +146,7 @@ def require_all(pages: Iterable[str]) -> None:
 
 
 def main(pages: Iterable[Path] = PAGES) -> None:
-    """Writes the pages or, with ``--check``, compares them."""
+    """Write the pages or, with ``--check``, compare them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
     check, differs = parser.parse_args().check, False
@@ -179,7 +181,7 @@ GROUPS = ("head items", "tail items", "cold items", "warm items", "head users", 
 
 
 def rows_of(file: str, *names: str) -> list[Row]:
-    """Rows that are labeled as their runs are named."""
+    """Return rows whose labels are the names of their runs."""
     return [Row(name, file) for name in names]
 
 
@@ -296,7 +298,7 @@ LLMESR_ABLATIONS = (
 
 
 def ablations(file: str, names: Sequence[str]) -> Table:
-    """One seed, the same for all."""
+    """Return a table of ablations, all with the same seed."""
     rows = [Row(name, file, seeds=(2020,)) for name in names]
     columns = [replace(c, best=False) for c in (VALID, TEST, group("tail items"))]
     columns += [group("cold items"), EPOCH]
@@ -304,7 +306,7 @@ def ablations(file: str, names: Sequence[str]) -> Table:
 
 
 def sizes() -> tuple[str, ...]:
-    """How many users and items a group's test rows have; the same in every run."""
+    """Return the numbers of users and items in each group's test rows, equal in all runs."""
     result = SEQUENTIAL[0].runs()[0]["test_result"]
     counts = (f"{result[f'users ({g})']:.0f}, {result[f'items ({g})']:.0f}" for g in GROUPS)
     return ("(users, items in the group's test rows)", *counts)
