@@ -55,7 +55,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
-    """The encoder of the kind ``counting``, beside the built-in kinds."""
+    """Register an encoder of the kind ``counting`` beside the built-in kinds and return it."""
     registry = Registry()
     specs: list[EncoderSpec] = []
     register_encoders(specs.append)
@@ -73,5 +73,5 @@ def store(tmp_path: Path) -> Iterator[EmbeddingStore]:
 
 @pytest.fixture
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plugin writes texts of its own."""
+    """Disable the hooks by which plugins write texts of their own."""
     monkeypatch.setattr(prompts, "ask_plugins", lambda hook, config, dataset: None)

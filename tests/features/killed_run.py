@@ -1,4 +1,4 @@
-"""A process for the tests to kill: encodes N texts slowly and notes each in a log."""
+"""A process for the tests to kill. It encodes N texts slowly and logs each of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = 10
 
 
 class LoggingEncoder(HashEncoder):
-    """Writes one line per text, at once, before it is encoded."""
+    """Writes one unbuffered line for each text before encoding it."""
 
     def __init__(self, log: str, pause: float) -> None:
         super().__init__(8)
@@ -32,7 +32,7 @@ class LoggingEncoder(HashEncoder):
 
 
 def main(folder: str, log: str, count: str, pause: str) -> None:
-    """Encode ``text 0`` to ``text count-1``, print the checksum of the vectors."""
+    """Encode ``text 0`` to ``text count-1`` and print the checksum of the vectors."""
     texts = [f"text {i}" for i in range(int(count))]
     with closing(EmbeddingStore(folder)) as store:
         encoder = LoggingEncoder(log, float(pause))

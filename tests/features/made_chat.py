@@ -1,4 +1,4 @@
-"""Generators of a chat endpoint on this machine."""
+"""Generators that use a fake chat endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on this machine."""
+"""A fake OpenAI-compatible endpoint on localhost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reply = Callable[[dict[str, Any]], dict[str, Any] | int]
 
 
 class FakeEndpoint(ThreadingHTTPServer):
-    """Keeps what it is asked.
+    """Records the requests that it gets.
 
     Args:
         reply: the answer to the body of a request, or the status code of a failure.
@@ -26,7 +26,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.reply = reply
         self.requests: list[tuple[str, str, dict[str, Any]]] = []  # path, authorization, body
         self.failures: list[int] = []  # status codes of the next answers
-        self.said = "busy"  # by those; {path} and {key} are those of the request
+        self.said = "busy"  # their message; {path} and {key} are the request's
         self.code: str | None = None
         self.pause: int | None = 10  # milliseconds that a failure asks for
         self.broken = 0  # next answers that end in the middle
@@ -60,12 +60,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(payload)
 
     def log_message(self, *args: Any) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @contextmanager
 def fake_endpoint(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
-    """It answers meanwhile; no proxy stands before it, and no key is in the environment."""
+    """Serve an endpoint within the context, with no proxy or API key in the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -21,7 +21,7 @@ _TEMPLATE = (
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Image.Image:
-    """Noise."""
+    """Make a picture of noise."""
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
     return Image.fromarray(noise, "RGBA").convert(mode)
 
@@ -47,7 +47,7 @@ def tiny_resnet(folder: Path) -> Path:
 
 
 def tiny_dual(folder: Path, kind: str) -> Path:
-    """A CLIP or a SigLIP."""
+    """Write a tiny CLIP (``kind`` "clip") or SigLIP."""
     import transformers as t
 
     torch.manual_seed(0)

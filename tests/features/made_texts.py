@@ -1,4 +1,4 @@
-"""What several tests of the embeddings are made of."""
+"""Texts, configurations and encoders that several tests of the embeddings share."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ ITEMS = """item_id:token\tmovie_title:token_seq\tgenre:token\tprice:float\tvecto
 
 
 class PlainConfig(dict[str, Any]):
-    """Missing keys are None, as in RecBole's."""
+    """A configuration whose missing keys are None, as in RecBole's."""
 
-    model_class = object  # of no known model
+    model_class = object  # no known model
 
     def __missing__(self, key: str) -> None:
         return None
@@ -49,12 +49,12 @@ class PlainConfig(dict[str, Any]):
 
 
 def encoder_settings(**keys: Any) -> EncoderSettings:
-    """The settings ``encoder_<key>``, on the CPU."""
+    """Return the settings with the given keys ``encoder_<key>``, on the CPU."""
     return EncoderSettings.placed(PlainConfig({f"encoder_{k}": v for k, v in keys.items()}))
 
 
 class CountingEncoder(HashEncoder):
-    """Remembers what it was asked for."""
+    """Records the texts that it encodes."""
 
     def __init__(self, dimension: int = 8) -> None:
         super().__init__(dimension)
@@ -68,7 +68,7 @@ class CountingEncoder(HashEncoder):
 def write_tokenizer(
     folder: Path, special: bool, words: Sequence[str] = WORDS, **names: str
 ) -> None:
-    """A word tokenizer, with [CLS] and [SEP] around a text or without."""
+    """Write a word tokenizer, which puts [CLS] and [SEP] around a text if ``special``."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.normalizers import Lowercase

@@ -1,4 +1,4 @@
-"""Texts encoded by actors of a Ray cluster: the same vectors, whatever becomes of an actor."""
+"""Actors of a Ray cluster encode texts to the same vectors, even if an actor dies."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def encoded(folder: Path, executor: Executor[str], encoder: HashEncoder, count: 
 
 
 def two(encoder: HashEncoder, batches: Iterator[list[str]]) -> Iterator[tuple[list[str], Matrix]]:
-    """By two actors."""
+    """Encode batches by two actors."""
     return encode_by_actors(2, None, False, encoder, batches)
 
 
 class Logging(HashEncoder):
-    """Notes each text in a file; its process dies at a text, as often as that file allows."""
+    """Logs each text; its process dies at the text ``deadly``, ``deaths`` times in all."""
 
     def __init__(self, log: Path, deadly: str = "", deaths: int = 0) -> None:
         super().__init__(8)
@@ -91,7 +91,7 @@ def test_a_missing_ray_is_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def by_value(ray: ModuleType) -> None:
-    """The encoders of this file can be sent to actors, which do not find the file."""
+    """Pickle this file's encoders by value, because actors cannot import the file."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

@@ -50,7 +50,7 @@ def test_an_encoder_may_draw_random_numbers(
     config: PlainConfig, make_dataset: Make, encoder: CountingEncoder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """The split that follows is the same whether texts are encoded or read from the store."""
+    """So the split that follows does not depend on whether texts are encoded or stored."""
 
     def create(config: Any) -> HashEncoder:
         random.random(), np.random.random(), torch.rand(1)
@@ -118,7 +118,7 @@ def test_a_feature_of_the_split_is_made_anew_for_any_other_setting(
     dataset = make_dataset()
     first = attach.features_of(dataset, config)["user_text"]
     assert attach.features_of(dataset, config)["user_text"] is first
-    config["thought_examples"] = 7  # such as a generator's, which no encoder reads
+    config["thought_examples"] = 7  # a generator's key, which no encoder reads
     assert attach.features_of(dataset, config)["user_text"] is not first
     items = attach.item_embeddings(config, dataset)
     config["thought_examples"] = 8
@@ -131,7 +131,7 @@ def test_a_table_put_there_by_hand_stays(config: PlainConfig, make_dataset: Make
     dataset.features = {"item_text": table}
     assert attach.item_embeddings(config, dataset) is table
     assert attach.features_of(dataset, config)["item_text"] is table
-    assert attach.encode_dataset(config, dataset).table is table  # the stage, which goes first
+    assert attach.encode_dataset(config, dataset).table is table  # the stage that runs first
 
 
 def test_the_fingerprint_changes_with_texts_and_encoder_alone(
@@ -173,7 +173,7 @@ def test_data_sets_share_the_vectors_of_the_same_text(
 
 @pytest.fixture
 def read(config: PlainConfig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Says which features the model of the configuration reads; other specs are features."""
+    """Return a function that sets the features that the model reads and registers others."""
 
     def set_reads(*names: str, **build: Any) -> None:
         config["model"] = "Mine"
@@ -221,7 +221,7 @@ def test_an_unknown_feature_lists_near_matches(
 def test_another_kind_of_feature_needs_no_change_here(
     config: PlainConfig, make_dataset: Make, encoder: CountingEncoder, read: Callable[..., None]
 ) -> None:
-    """As a method that reads pictures brings ``item_image``."""
+    """A method that reads pictures registers ``item_image`` in this way."""
     table = EmbeddingTable.build(np.ones((4, 2)), ["[PAD]", "10", "20", "30"], "pictures")
     calls: list[Any] = []
 

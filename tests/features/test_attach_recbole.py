@@ -1,4 +1,4 @@
-"""On data sets that RecBole loads and splits."""
+"""Features of data sets that RecBole loads and splits."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_marks_lie_beside_texts(store: TextStore) -> None:
     store.mark("picture", "a")
     assert store.has_mark("picture", "a")
     assert not store.has_mark("picture", "b") and not store.has_mark("other", "a")
-    keys = store.keys("picture", ["a"])  # where caches of earlier versions have it
+    keys = store.keys("picture", ["a"])  # the key in caches of earlier versions
     assert store.load(keys) == {keys[0]: "usable"}
 
 

@@ -1,4 +1,4 @@
-"""Pictures of items: what is read, what is refused, and the features made of them."""
+"""Pictures of items: which are read, which are refused, and the features made of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_modes(mode: str) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"transparency": 40_000}])
 def test_16_bits_of_gray_are_scaled(options: dict[str, Any]) -> None:
-    """Pillow cuts them at 255, so that such a picture is white."""
+    """Pillow clips such values at 255, which would make the picture white."""
     made = Image.fromarray(np.array([[0, 0x1234, 0x80FF, 0xFFFF]], np.uint16))
     read = np.asarray(read_picture(content(made, **options), PLENTY))
     assert read[0, :, 0].tolist() == [0, 0x12, 0x80, 0xFF]
@@ -113,7 +113,7 @@ def test_a_damaged_file_is_read_or_refused(place: int, bytes_: bytes) -> None:
 
 
 def with_pictures(dataset: Any, **files: bytes) -> Path:
-    """Files in images/; ``p10`` is item 10's."""
+    """Write files to ``images/``; the file ``p10`` is the picture of item 10."""
     folder = Path(dataset.dataset_path) / "images"
     folder.mkdir(exist_ok=True)
     for name, data in files.items():
@@ -123,7 +123,7 @@ def with_pictures(dataset: Any, **files: bytes) -> Path:
 
 @pytest.fixture
 def seen(config: PlainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The configuration reads pictures with a tiny ViT; here is what it is shown."""
+    """Configure a tiny ViT as the encoder; return the pictures that it is given."""
     config.update(encoder="image", encoder_model=str(tiny_vit(tmp_path / "vit")))
     shown: list[Any] = []
     real = vision.VisionEncoder.encode_contents
@@ -201,7 +201,7 @@ def test_usable_pictures_are_decoded_once(
     decoded = []
     real = pictures.read_picture
     monkeypatch.setattr(pictures, "read_picture", lambda *a: decoded.append(a) or real(*a))
-    assert found() == ["10"] and len(decoded) == 2  # those that were not usable, again
+    assert found() == ["10"] and len(decoded) == 2  # the unusable pictures again
     config["item_image_max_pixels"] = 9_000
     assert found() == ["10", "30"] and len(decoded) == 5
     with_pictures(dataset, p20=content(picture(3)))

@@ -41,7 +41,7 @@ class Dataset:
 
 def test_a_table_gets_scaled_components_and_keeps_the_rest(matrix: np.ndarray) -> None:
     torch.manual_seed(0)
-    table = nn.Embedding(22, 4)  # a mask token after the items
+    table = nn.Embedding(22, 4)  # the last row is for a mask token
     nn.init.normal_(table.weight, std=0.02)
     before = table.weight.detach().clone()
     assert fill_table(table.weight, matrix) == 4
@@ -70,7 +70,7 @@ def test_a_table_wider_than_the_vectors_keeps_its_last_columns(matrix: np.ndarra
 
 
 def test_items_without_a_vector_do_not_change_the_others(matrix: np.ndarray) -> None:
-    """They start at the mean, 0; the others as if they were alone, at the table's scale."""
+    """They start at the mean, 0. The others start as they would alone, up to one scale."""
     with_gaps = np.concatenate([matrix, np.zeros_like(matrix)])
     with_gaps[1:] += np.where(with_gaps[1:].any(1, keepdims=True), 20, 0)
     torch.manual_seed(0)
@@ -103,7 +103,7 @@ def test_trainable_item_tables_are_found() -> None:
 
 
 def test_item_rows_of_shared_field_tables_are_found() -> None:
-    """DIN has a table a side, DeepFM one for all fields and one of first-order weights."""
+    """DIN has a table per side; DeepFM has one for all fields and one of first-order weights."""
     model = nn.Module()
     model.sides, model.all = nn.Module(), nn.Module()
     model.sides.token_field_names = {"user": ["user_id"], "item": ["genre", "item_id"]}

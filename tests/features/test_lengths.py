@@ -1,4 +1,4 @@
-"""Texts and an encoder's limit of tokens; here a word is a token, and one more goes around."""
+"""Texts at an encoder's token limit. Here each word is a token, and a text has one more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TITLES = ["Toy Story", "Heat", "Babe", "The Red Story of the Night"]  # oldest f
 
 
 class Words:
-    """Counts words; what was asked for is noted."""
+    """Counts words and records the texts that it counted."""
 
     def __init__(self, max_tokens: int | None) -> None:
         self.max_tokens = max_tokens
@@ -54,7 +54,7 @@ def test_only_texts_that_may_be_too_long_are_tokenized() -> None:
     assert limit.too_long(["a b", "c"]) == [] and words.counted == []
     texts = ["a", "a b c d", "a b c d e f g h", "a " * 7, "long-words-count-once"]
     assert limit.too_long(texts) == [2]
-    # Each word once, and the texts whose sum of words is as long as the limit, or nearly so.
+    # Each word is counted once, and so is the text whose words add up to about the limit.
     long = [
         "",
         *(f" {w}" for w in ["a", "b", "c", "d", "e", "f", "g", "h", "long-words-count-once"]),
@@ -84,7 +84,7 @@ def test_a_users_newest_items_stay(
     config: PlainConfig, make_dataset: Make, users: CountingEncoder,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """Oldest first, the whole text of u1 has 11 words and a token, and the end would be cut."""
+    """The whole text of u1 has 12 tokens; without shortening, its newest item would be cut."""
     config["user_prompt"] = "Items: {{ titles | join('; ') }}"
     with caplog.at_level(logging.INFO):
         attach.features_of(data(make_dataset), config)["user_text"]
@@ -101,7 +101,7 @@ def test_a_users_newest_items_stay(
 def test_user_texts_hold_as_many_items_as_fit(
     config: PlainConfig, make_dataset: Make, users: CountingEncoder, tokens: int, kept: int
 ) -> None:
-    """One item stays, though it alone does not fit."""
+    """One item stays even if it alone does not fit."""
     users.max_tokens = tokens  # type: ignore[attr-defined]
     config["user_prompt"] = "Items: {{ titles | join('; ') }}"
     attach.features_of(data(make_dataset), config)["user_text"]

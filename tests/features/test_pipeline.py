@@ -86,7 +86,7 @@ def test_what_is_no_array_of_numbers_is_named(
 
 
 def giving(rows: dict[str, list[float]]) -> HashEncoder:
-    """An encoder that gives these vectors."""
+    """Return an encoder that gives the texts these vectors."""
     encoder = HashEncoder(2)
     encoder.encode = lambda texts: np.array([rows[t] for t in texts])  # type: ignore[method-assign]
     return encoder
@@ -103,7 +103,7 @@ def test_a_bad_vector_is_not_stored_and_costs_the_others_nothing(
     assert (report.encoded, report.refused, len(store)) == (5, 3, 2)
     assert str(report).endswith(" s, 3 of these refused")
     assert "no usable vector (not finite, or all zeros) for 3 of 5 texts" in caplog.text
-    # Mended, the encoder is asked for these alone.
+    # Once the encoder is mended, it encodes only the refused texts.
     rows.update(bb=[5.0, 6.0], d=[7.0, 8.0], e=[9.0, 1.0])
     matrix, report = encode_contents(encoder, store, list(rows), progress=False)
     np.testing.assert_array_equal(matrix, [[1, 2], [5, 6], [3, 4], [7, 8], [9, 1]])
@@ -187,6 +187,6 @@ def test_two_processes_share_a_store(tmp_path: Path) -> None:
     assert [run.returncode for run in runs] == [0, 0]
     assert outputs[0][0] == outputs[1][0]
     assert float(outputs[0][0]) == pytest.approx(expected_sum(), abs=1e-4)
-    # Each process starts with other batches, so that together they do hardly more than one would.
+    # Each process starts with different batches, so together they encode few texts twice.
     encoded = [len(lines(tmp_path / f"log{i}")) for i in range(2)]
     assert N <= sum(encoded) < 2 * N

@@ -20,7 +20,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def manager(monkeypatch: pytest.MonkeyPatch) -> pluggy.PluginManager:
-    """Without plugins, but for those that a test registers."""
+    """A plugin manager without plugins except those that a test registers."""
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
     monkeypatch.setattr(plugin_texts, "get_plugin_manager", lambda: found)
@@ -44,7 +44,7 @@ class Giving:
 
 @pytest.fixture
 def histories(monkeypatch: pytest.MonkeyPatch) -> None:
-    """u1: 10, 20, 30, 10; u3: 20. u2 has no training interaction."""
+    """u1 has the items 10, 20, 30 and 10, u3 has 20, and u2 has no training interaction."""
     users, items = np.array([1, 1, 1, 1, 3]), np.array([1, 2, 3, 1, 2])
     monkeypatch.setattr(training, "training_interactions", lambda dataset: (users, items))
 
@@ -206,5 +206,5 @@ def test_texts_of_a_plugin_that_cannot_be_used_are_refused_with_its_name(
     dataset = make_dataset(items=None)
     with pytest.raises(PromptError, match=f"^{hook} of plugin 'acme': {said}"):
         getattr(prompts, hook)(config, dataset)
-    if hook == "item_texts" and 10 in texts:  # of items that came later
+    if hook == "item_texts" and 10 in texts:  # for items that came later
         assert prompts.item_texts(config, dataset, ["40"]) == {}

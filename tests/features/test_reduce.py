@@ -14,7 +14,7 @@ from recbole_llm.features.tables.table import EmbeddingTable
 
 
 def half_zeros(n: int = 40, width: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors about a mean far from zero, and the same with a row of zeros before each."""
+    """Return vectors with a mean far from zero, and these with a row of zeros before each."""
     vectors = np.random.default_rng(3).normal(size=(n, width)) * np.arange(width, 0, -1) + 20
     vectors = vectors.astype(np.float32)
     return vectors, np.stack([np.zeros_like(vectors), vectors], 1).reshape(2 * n, width)
@@ -25,7 +25,7 @@ def whitened(matrix: np.ndarray, power: float) -> np.ndarray:
 
 
 def test_points_on_a_line_by_hand() -> None:
-    points = np.array([[0.0, 0.0], [1, 1], [4, 5], [7, 9], [0, 0]])  # zeros are no points
+    points = np.array([[0.0, 0.0], [1, 1], [4, 5], [7, 9], [0, 0]])  # rows of zeros are no points
     # Direction (3, 4) / 5, mean (4, 5): coordinates -5, 0, 5; the largest loading is positive.
     components = pca(points, 1)
     np.testing.assert_allclose(components.coordinates, [[0], [-5], [0], [5], [0]], atol=1e-6)
@@ -47,7 +47,7 @@ def test_against_the_singular_values() -> None:
 
 
 def test_the_sign_is_fixed() -> None:
-    """The same directions for mirrored points."""
+    """Mirrored points have the same directions."""
     rows = np.random.default_rng(1).standard_normal((20, 6)).astype(np.float32)
     mirrored = pca(-rows, 4)
     np.testing.assert_allclose(mirrored.axes, pca(rows, 4).axes, atol=1e-6)
@@ -90,7 +90,7 @@ def test_whitening_by_hand() -> None:
 
 
 def test_directions_without_variation_come_out_as_nothing() -> None:
-    """Later rows may have parts there, which a small divisor would blow up."""
+    """Later rows may vary in such directions, and a small divisor would blow that up."""
     rows = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
     center, square = whitening(rows, 1.0)
     axes = np.linalg.svd(rows - rows.mean(0))[2]
@@ -125,7 +125,7 @@ def test_later_rows_are_whitened_by_the_first_ones_alone() -> None:
 
 
 def test_rows_of_later_items_are_predicted() -> None:
-    """A table that is affine in the vectors is found again; rows without a vector have no say."""
+    """An affine function of the vectors is recovered; rows without a vector do not count."""
     rng = np.random.default_rng(6)
     matrix, later = rng.normal(size=(50, 3)), rng.normal(size=(4, 3))
     slope, constant = rng.normal(size=(3, 5)), rng.normal(size=5)

@@ -1,4 +1,4 @@
-"""Settings of the features: what is refused, and with which words."""
+"""Settings of the features: which values are refused, and with which messages."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_cuda_is_left_alone_until_recbole_has_set_its_gpus(monkeypatch: pytest.M
     "url", ["localhost:80", "ftp://a/v1", "https://", "http://user:secret@:80", "http://a:x/v1"]
 )
 def test_an_address_is_checked_and_not_repeated(url: str) -> None:
-    """It may hold credentials."""
+    """The address may hold credentials."""
     with pytest.raises(ValueError, match="encoder_base_url: expected an address such") as caught:
         EndpointSettings.of({"encoder_base_url": url})
     assert url not in str(caught.value).replace("http://localhost:8000/v1", "")

@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def said_as_nobody(folder: str, act: Callable[[EmbeddingStore], object]) -> str:
-    """What using the store says in a child process that, unlike root, must mind permissions."""
+    """Return the result or error of using the store in a child process that is not root."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -186,7 +186,7 @@ def test_a_read_only_folder(before: str, asked: list[str], answer: object) -> No
         elif before != "nothing":
             with closing(EmbeddingStore(folder)) as store:
                 encoded(store, "ab")
-        if before == "a log":  # of a writer that was killed, or that is at work
+        if before == "a log":  # left by a killed writer, or of one at work
             Path(folder, "embeddings.sqlite-wal").touch()
         for file in Path(folder).iterdir():
             file.chmod(0o444)
@@ -264,7 +264,7 @@ def test_reading_waits_for_a_lock_too(
 def test_waiting_for_a_lock_ends_as_it_says_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One clock for all tries together; the clock is the test's own."""
+    """All tries share one time limit, which a fake clock measures."""
     now, tries = [0.0], [0]
     monkeypatch.setattr(store_module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)

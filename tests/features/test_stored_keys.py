@@ -1,4 +1,4 @@
-"""Keys and fingerprints are those of caches and checkpoints that earlier versions wrote."""
+"""Keys and fingerprints equal those in caches and checkpoints of earlier versions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BothEncoder:
 def dataset(
     make_dataset: Callable[..., Any], config: PlainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
-    """Items 10 and 20 with a picture, the latter's in another format's name."""
+    """Items 10 and 20 have a picture; the file of item 20 has another format's suffix."""
     made = make_dataset()
     folder = Path(made.dataset_path) / "images"
     folder.mkdir()

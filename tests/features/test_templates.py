@@ -61,8 +61,8 @@ def test_an_unknown_field_of_item_is_named_however_it_is_used(source: str) -> No
 @pytest.mark.parametrize(
     ("source", "values", "there"),
     [
-        ("{{ item.title }}", {"item": "Dark tea"}, "item"),  # a method of texts
-        ("{{ item.items }}", {"item": {"title": "x"}}, "item, title"),  # of dictionaries
+        ("{{ item.title }}", {"item": "Dark tea"}, "item"),  # a method of str
+        ("{{ item.items }}", {"item": {"title": "x"}}, "item, title"),  # a method of dict
         ("{{ item.rating.x }}", {"item": "Dark tea", "rating": 3}, "item, rating"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The transformer as in the SASRec authors' code, for parity with numbers that were made by it."""
+"""The transformer as in the SASRec authors' code, to compare with numbers from that code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from recbole_llm.layers.packing import Layout
 
 
 class AuthorsTransformer(TransformerBackbone):
-    """Padding takes part as zero vectors, which matters in left-padded rows alone; where it is not
-    `causal`, every position sees the whole row."""
+    """A transformer in which padding takes part as zero vectors, which matters only in left-padded
+    rows. If it is not `causal`, every position sees the whole row."""
 
     causal = True
 

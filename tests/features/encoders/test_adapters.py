@@ -1,4 +1,4 @@
-"""Low-rank adapters of every kind that peft writes, against its own merge."""
+"""Low-rank adapters of every kind that peft writes, compared with peft's own merge."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def write_adapter(base: Path, folder: Path, kind: Any = AutoModelForCausalLM, **keys: Any) -> Any:
-    """Write one whose weights are all moved; peft's merged model."""
+    """Write an adapter, all of whose weights are moved, and return peft's merged model."""
     wanted = peft.LoraConfig(r=2, **{"target_modules": ["q_proj", "v_proj"], **keys})
     model = peft.get_peft_model(kind.from_pretrained(base), wanted)
     torch.manual_seed(1)

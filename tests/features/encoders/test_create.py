@@ -18,7 +18,7 @@ from recbole_llm.testing import HashEncoder
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the specs given the only kinds that there are."""
+    """Make the given specs the only registered kinds of encoders."""
 
     def only(*specs: EncoderSpec) -> None:
         made = Registry()

@@ -1,4 +1,4 @@
-"""Rate limits: pauses of all requests together."""
+"""Rate limits, at which all requests pause together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROMPTS = [f"prompt {i}" for i in range(8)]
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
-    """Says nothing of pauses; those of its own are short."""
+    """An endpoint that asks for no pause; the pauses that the gate chooses itself are short."""
     monkeypatch.setattr(gate, "_FIRST", 0.01)
     monkeypatch.setattr(gate, "_LONGEST", 0.1)
     with fake_endpoint(chatter, monkeypatch) as own:
@@ -43,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def refused(own: Gate, clock: SimpleNamespace, asked: float | None = None) -> float:
-    """The pause after a request that begins now."""
+    """Return the pause after the refusal of a request that begins now; the clock passes it."""
     assert own.close(clock.now, asked, 100.0, 600.0)
     pause, clock.now = own.until - clock.now, own.until
     return pause
@@ -52,7 +52,7 @@ def refused(own: Gate, clock: SimpleNamespace, asked: float | None = None) -> fl
 def test_pauses_double_until_an_answer(clock: SimpleNamespace) -> None:
     own = Gate()
     assert [refused(own, clock) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    own.open(clock.now - 1)  # began before the last pause
+    own.open(clock.now - 1)  # a request that began before the last pause
     assert refused(own, clock) == 60
     own.open(clock.now)
     assert refused(own, clock) == 1
@@ -69,7 +69,7 @@ def test_requests_that_were_under_way_make_no_pause_longer(clock: SimpleNamespac
 def test_patience_ends_after_the_last_answer(clock: SimpleNamespace) -> None:
     own = Gate()
     assert not own.close(100.0, 601.0, 100.0, 600.0)
-    assert own.until == 0  # nobody else waits for it
+    assert own.until == 0  # no other request waits
     clock.now = 650.0
     own.open(650.0)
     assert own.close(650.0, 600.0, 100.0, 600.0)
@@ -95,7 +95,7 @@ def test_the_pause_is_read_from_the_headers(
 def test_workers_wait_together_for_as_long_as_it_takes(
     server: FakeEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More often than requests are repeated."""
+    """Waits are not retries: there are more waits than ``max_retries`` allows retries."""
     server.reply = lambda body: chatter(body) if len(server.requests) > 24 else 429
     with caplog.at_level("INFO", "recbole_llm"):
         texts = chat(server, concurrency=4, max_retries=1, timeout=60)[0].generate(PROMPTS)
@@ -130,7 +130,7 @@ def test_an_encoder_waits_too(server: FakeEndpoint) -> None:
 
 
 def test_another_process_has_pauses_of_its_own() -> None:
-    """As an actor of Ray, which an encoder is sent to."""
+    """An encoder may be pickled for another process, such as an actor of Ray."""
     gate = Gate()
     gate.close(gate.wait(), 30.0, since=0.0, patience=1e9)
     copied = pickle.loads(pickle.dumps(gate))

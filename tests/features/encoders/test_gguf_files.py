@@ -21,7 +21,7 @@ from recbole_llm.features.encoders.smollm import smollm_gguf
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """A random Llama in place of the file's."""
+    """Write a random Llama in place of the file's model."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -59,7 +59,7 @@ def test_a_file_is_unpacked_once(
 def test_a_file_with_few_positions_is_not_read_past_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_files, "_write_unpacked", unpack)  # of 64 positions
+    monkeypatch.setattr(gguf_files, "_write_unpacked", unpack)  # a model of 64 positions
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     source, own = Source(tmp_path, "x.gguf", cache=tmp_path / "cache"), CausalLMSettings()
     fitting = CausalEncoder(source, encoder_settings(max_length=64), own)
@@ -87,7 +87,7 @@ def test_a_copy_that_is_there_is_read_where_nothing_can_be_written(tmp_path: Pat
     copy = tmp_path / "models" / f"x.transformers-{transformers.__version__.partition('.')[0]}"
     copy.mkdir(parents=True)
     assert gguf_files.unpack_gguf(tmp_path / "x.gguf", tmp_path) == copy
-    assert list(copy.parent.iterdir()) == [copy]  # no lock, and no file to try
+    assert list(copy.parent.iterdir()) == [copy]  # no lock, and no file that tests writing
 
 
 def test_a_copy_that_lacks_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

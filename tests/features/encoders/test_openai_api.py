@@ -18,7 +18,7 @@ from recbole_llm.features.encoders.base import Encoder, EncoderError
 
 
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """The vector of a text is (its length, its first letter); the last text comes first."""
+    """Answer with the vector (length, first letter) of each text, in reversed order."""
     vectors = [[len(t), ord(t[0]) if t else 0] for t in body["input"]]
     data = [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)]
     usage = {"prompt_tokens": 1, "total_tokens": 1}
@@ -146,7 +146,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
 def test_an_error_names_neither_key_nor_password(
     server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor do the errors behind it, which --debug shows."""
+    """The errors behind it, which --debug shows, do not name them either."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     url = server.url.replace("//", "//me:pass%21word@") + "?token=t0ken/a&v=1&api-key=k%3Dey"
     server.said = "bad key {key} of me:pass!word at {path}; t0ken/a; 1"
@@ -176,7 +176,7 @@ def test_rows_at_fault_are_not_finite_and_cost_the_others_nothing() -> None:
 
 @pytest.mark.parametrize("indices", [[1, 2], [0, 0], [-1, 0], [0, 2], [False, True], ["0", "1"]])
 def test_bad_indices_are_refused(indices: list[object]) -> None:
-    """Sorted by these indices, a vector would be stored as another text's."""
+    """Sorting by such indices would store a vector for the wrong text."""
     entries = [{"index": i, "embedding": [1.0]} for i in indices]
     with pytest.raises(EncoderError, match="it answered with the index"):
         read_answer(json.dumps({"data": entries}).encode(), 2)

@@ -1,4 +1,4 @@
-"""The encoder kinds of pictures, against transformers itself."""
+"""The encoders of pictures, compared with transformers itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_vision_models(make: Callable[[Path], Path], tmp_path: Path) -> None:
 
 
 def test_a_classifier_which_has_no_pooling_gives_its_first_tokens_states(tmp_path: Path) -> None:
-    """A pooling drawn at random would be another one in each process."""
+    """A pooling layer drawn at random would differ in each process."""
     from transformers import AutoImageProcessor, ViTForImageClassification, ViTModel
 
     folder = tiny_vit(tmp_path / "model")
@@ -75,7 +75,7 @@ def test_efficientnet_knows_a_daisy_and_a_palace() -> None:
     images = [Image.fromarray(load_sample_image(n)) for n in ("flower.jpg", "china.jpg")]
     with torch.no_grad():
         classes = network._fc(network(efficientnet.preprocess(images))).argmax(1)
-    assert classes.tolist() == [985, 698]  # of ImageNet
+    assert classes.tolist() == [985, 698]  # ImageNet classes
     encoder = vision.create(config())
     vectors = encoder.encode_contents([None, None], images)
     assert vectors.shape == (2, efficientnet.WIDTH)
@@ -140,7 +140,7 @@ def test_a_chat_model_reads_the_end_of_its_message(tmp_path: Path) -> None:
     assert np.abs(other[0] - vectors[0]).max() > 1e-3, "the picture counts"
     alone = encoder.encode_contents(["the red story"], [None])
     np.testing.assert_allclose(alone, encoder.encode(["the red story"]), atol=1e-6)
-    marked = encoder.encode(["the red <|image_pad|>story"])  # a title stands for no picture
+    marked = encoder.encode(["the red <|image_pad|>story"])  # a title has no pictures
     np.testing.assert_allclose(marked, alone, atol=1e-6)
 
 

@@ -40,7 +40,7 @@ def test_the_library_gives_the_same_vectors(
 
 
 def test_the_library_follows_the_options(bert_folder: Make) -> None:
-    """As the model's own implementation does: no scaling, no text beyond the positions."""
+    """The library agrees with the package's own code, also beyond the model's positions."""
     folder = bert_folder(MEAN, True)
     for options in ({"normalize": False}, {"max_length": 3}, {"max_length": 100_000}):
         library = LibraryEncoder(folder, encoder_settings(**options, batch_tokens=64)).encode(TEXTS)
@@ -235,7 +235,7 @@ def test_the_length_that_the_librarys_version_6_writes(bert_folder: Make) -> Non
     (folder / "sentence_bert_config.json").unlink()
     file = folder / "tokenizer_config.json"
     told = json.loads(file.read_text())
-    for said, limit in ((5, 5), (10**30, 32)):  # as many as there are positions
+    for said, limit in ((5, 5), (10**30, 32)):  # 32 positions
         file.write_text(json.dumps({**told, "model_max_length": said}))
         library = LibraryEncoder(folder, encoder_settings())
         assert (library.max_tokens, packed(folder).max_tokens) == (limit, limit)
@@ -306,7 +306,7 @@ def test_the_hubs_folder_is_used(bert_folder: Make, monkeypatch: pytest.MonkeyPa
 
 
 class Hub:
-    """The hub, with the folder of its cache: remembers whether it was asked for a download."""
+    """A stand-in for the hub that records which models it is asked to download."""
 
     def __init__(self, cached: Path) -> None:
         self.cached, self.reachable = cached, True
@@ -320,7 +320,7 @@ class Hub:
         return str(self.cached)
 
     def asked_for(self, needed: tuple[str, ...] = ()) -> bool:
-        """Whether the folder of a model is downloaded, or else the cached one is used."""
+        """Return whether the folder of a model is downloaded instead of taken from the cache."""
         before = len(self.fetched)
         assert locate.hub_folder("a/b", None, needed=needed) == self.cached
         return len(self.fetched) > before
@@ -356,7 +356,7 @@ def test_a_cached_copy_without_all_parts_of_the_weights_is_downloaded_again(hub:
 def test_a_cached_copy_without_the_pooling_is_used_where_the_hub_cannot_be_reached(
     hub: Hub, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Other libraries leave such copies."""
+    """Other libraries leave copies without this file."""
     hub.reachable = False
     (hub.cached / "model.safetensors").touch()
     assert hub.asked_for(("modules.json",))
@@ -375,7 +375,7 @@ def test_packed_products_are_the_plain_ones() -> None:
 
 
 def test_without_onednn_the_products_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bert, "_PACK_ROWS", "no number")  # as an operator of other arguments
+    monkeypatch.setattr(bert, "_PACK_ROWS", "no number")  # like an operator with other arguments
     x, w, b = torch.randn(7, 24), torch.randn(48, 24), torch.randn(48)
     torch.testing.assert_close(bert.linear(w, b, torch.float32)(x, True), F.gelu(F.linear(x, w, b)))
 

@@ -1,4 +1,4 @@
-"""AlphaRec on the numbers that its authors' code produced, in double precision."""
+"""AlphaRec compared with numbers from its authors' code, in double precision."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _double() -> Any:
 
 
 class GoldenData:
-    """The fixture's interactions and texts; ids move by one for the padding user and item."""
+    """The fixture's interactions and texts, with ids raised by one for the padding."""
 
     uid_field, iid_field, time_field, dataset_name = "user_id", "item_id", None, "golden"
 
@@ -80,7 +80,7 @@ def _model(arrays: dict[str, np.ndarray], meta: dict[str, Any], kind: str) -> Al
 
 
 def _batch(arrays: dict[str, np.ndarray]) -> Interaction:
-    """The batch of RecBole's loader: the rows repeated for each negative."""
+    """Return a batch as RecBole's loader makes it: all rows are repeated for each negative."""
     k = arrays["neg_items"].shape[1]
     return Interaction({
         "user_id": torch.from_numpy(np.tile(arrays["users"] + 1, k)),

@@ -1,4 +1,4 @@
-"""AlphaRec on a tiny data set: contracts, sampling, leaks, users by text."""
+"""AlphaRec on a tiny data set: model tests, sampling, leaks and scores from texts."""
 
 from __future__ import annotations
 
@@ -160,8 +160,8 @@ def test_score_users_is_the_convolution() -> None:
 
 
 def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
-    """By hand: cosines 1, 0.6, 0 have mean 8/15 and deviation sqrt(0.2533); scores 1, 2, 3 have
-    mean 2 and deviation 1."""
+    """Cosines 1, 0.6 and 0 have the mean 8/15 and the deviation sqrt(0.2533); the scores 1, 2 and
+    3 have the mean 2 and the deviation 1."""
     texts = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
     found, query = torch.tensor([[9.0, 1.0, 2.0, 3.0]] * 3), torch.tensor([5.0, 0.0])
     mixed = mix_with_similarity(found, texts, query, torch.tensor([0.0, 0.25, 0.5]))
@@ -186,14 +186,14 @@ def test_texts_that_are_all_as_near_to_a_query_leave_the_order_to_the_scores(
 
 
 def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
-    """Worked out by hand: cosines 1, 0.6 and 0 of three items, the two nearest of which count."""
+    """Three items have the cosines 1, 0.6 and 0; the two nearest count."""
     texts = torch.tensor([[0.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
     query = torch.tensor([5.0, 0.0])
     weight = 1 / (1 + np.exp((0.6 - 1) / 0.05))
     wanted = [2 * weight + 3 * (1 - weight), 4 * (1 - weight)]
     found = query_from_nearest_texts(query, texts, 2)
     torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float32))
-    # More than there are items: all of them, without the padding.
+    # With more neighbors than items, all items count, but not the padding.
     assert torch.isfinite(query_from_nearest_texts(query, texts, 99)).all()
 
 

@@ -1,4 +1,4 @@
-"""Negatives and user-first pairs: never an own item, and each allowed one equally often."""
+"""Negatives are never an item of the user, and draws of pairs and items are uniform."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _sampler(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> Intera
 @settings(max_examples=50)
 @given(st.sets(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=20))
 def test_negatives_cover_exactly_the_other_items(pairs: set[tuple[int, int]]) -> None:
-    n_items = 12  # two items more than anyone can have
+    n_items = 12  # two more than a user can have
     sampler = _sampler(sorted(pairs), 6, n_items)
     draws = sampler.negatives(torch.arange(6), 400)
     for user in range(6):
@@ -64,13 +64,13 @@ def test_has_tells_which_user_has_which_item() -> None:
 
 
 def test_a_user_with_every_item_is_an_error() -> None:
-    sampler = _sampler([(1, 1), (1, 2), (1, 3)], 3, 4)  # no harm where no negatives are drawn
+    sampler = _sampler([(1, 1), (1, 2), (1, 3)], 3, 4)  # no error before negatives are drawn
     with pytest.raises(ValueError, match="every item .* data of 1 user, .*user_inter_num_interval"):
         sampler.negatives(torch.tensor([2]), 1)
 
 
 class _Made(ModelTests):
-    """For its `make` alone."""
+    """Provides `make` and runs no tests."""
 
     __test__ = False
     model = "AlphaRec"

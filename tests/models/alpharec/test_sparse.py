@@ -1,4 +1,4 @@
-"""Sparse products, pair scores, graph and map against the plain formulas."""
+"""Sparse products, pair scores, graph and map compared with the plain formulas."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_hand_computed_graph() -> None:
 
 
 def test_an_edge_between_many_and_many_is_finite() -> None:
-    """The product of its degrees, 2.5e9, is over 32 bits, as of MovieLens-25M's largest two."""
+    """The product of its degrees, 2.5e9, exceeds 32 bits, as can happen in MovieLens-25M."""
     count = 50_000
     ones, every = np.ones(count - 1, np.int64), np.arange(1, count)
     users, items = np.concatenate([ones, every]), np.concatenate([every, ones])
@@ -94,7 +94,7 @@ def test_pair_scores_of_half_precision_are_not_rounded_to_it() -> None:
 
 
 def test_pair_scores_with_many_items() -> None:
-    """More items than 16 bits count: the other sort."""
+    """The number of items exceeds 16 bits, which needs the other sort."""
     items = torch.randn(70_000, 2, requires_grad=True)
     ids = torch.tensor([[69_999, 3], [3, 65_537]])
     users = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -135,7 +135,7 @@ def test_map_on_graph_is_the_plain_order(make) -> None:
 
 
 def test_whitening() -> None:
-    """Power 1: no common part, all directions alike; the map on raw vectors is the folded one."""
+    """Power 1 centers and equalizes all directions; whitening is folded into the map."""
     rows = np.random.default_rng(0).normal(size=(200, 4)) @ np.diag([5.0, 2, 1, 0.2]) + 3.0
     for power, expected in ((1.0, np.ones(4)), (0.5, np.sqrt([5.0, 2, 1, 0.2]))):
         layer = TextLinear(rows, 3, power)
@@ -149,8 +149,8 @@ def test_whitening() -> None:
 
 
 def test_half_precision_does_not_round_off_what_whitening_makes_large() -> None:
-    """Texts differ little from each other; rounded before they are whitened, they would be off by
-    about a tenth of how far apart they are."""
+    """Vectors of texts differ little. Rounding them before whitening would cause an error of about
+    a tenth of their differences."""
     torch.manual_seed(0)
     rows = np.random.default_rng(0).normal(size=(200, 8)) + 5.0
     text = torch.from_numpy(rows).float()
@@ -178,7 +178,7 @@ def test_whitening_of_fewer_items_than_dimensions_is_finite() -> None:
 
 
 def test_a_map_without_bias_maps_zeros_to_zeros() -> None:
-    """Whatever the texts have in common: what it would take off, no bias could give back."""
+    """It does not center the vectors, because it has no bias that could make up for that."""
     text_map = LinearMap((TEXT + 5).astype(np.float32), 3, 0.75, bias=False).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not text_map(torch.zeros(1, 6, dtype=torch.float32)).any()

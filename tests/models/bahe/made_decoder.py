@@ -15,7 +15,7 @@ _VOCABULARY = [*WORDS, "title", ":", "genre", *_GENRES, *_NUMBERS]  # of the tin
 
 
 def write_decoder(folder: Path | str = "decoder", kind: str = "Llama") -> str:
-    """Write it; the folder's name."""
+    """Write the decoder unless it exists; return the folder's name."""
     import transformers
 
     small: dict[str, Any] = {"vocab_size": len(_VOCABULARY), "hidden_size": WIDTH}
