@@ -10,7 +10,7 @@ from recbole_llm.cli import main
 
 
 def run_main(argv: Sequence[str]) -> object:
-    """Its exit status."""
+    """Run the command and return its exit status."""
     with pytest.raises(SystemExit) as ended:
         main(["run", *argv])
     return ended.value.code

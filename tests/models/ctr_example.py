@@ -1,4 +1,4 @@
-"""Small pointwise models: two sound ones, and variants that break a contract each."""
+"""Small pointwise models: three sound ones, and variants that break one contract each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_llm.models.settings import CTRSettings
 
 
 class _Example(CTRRecommender):
-    """Frozen text vectors through a linear layer, fields, and a head."""
+    """The parts of all examples: frozen text vectors behind a linear layer, fields and a head."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -41,7 +41,7 @@ class _Example(CTRRecommender):
         return FrozenEmbedding(matrix, fingerprint)
 
     def items(self, ids: Tensor) -> Tensor:
-        """int [*] -> [*, H]."""
+        """Map item ids [*] to vectors [*, H]."""
         vectors: Tensor = self.adapter(self.text(ids))
         return vectors
 
@@ -52,7 +52,7 @@ class _Example(CTRRecommender):
 
 
 class MeanBehavior(_Example):
-    """State: the mean of the behaviors so far."""
+    """The state is the mean of the behaviors so far."""
 
     def user_states(self, item_seq: Tensor, mask: Tensor) -> Tensor:
         sums = (self.items(item_seq) * mask[..., None]).cumsum(1)
@@ -72,7 +72,7 @@ class UserFree(MeanBehavior):
 
 
 class TargetAttention(_Example):
-    """Attention from the target to the history: there is no state without the target."""
+    """The target attends to the history, so there is no state without the target."""
 
     def user_context(self, interaction: Interaction) -> UserContext:
         return UserContext.without_states(interaction[self.ITEM_SEQ])
@@ -95,7 +95,7 @@ class Leaking(MeanBehavior):
 
 
 class LeakingTarget(MeanBehavior):
-    """The target is one of the behaviors."""
+    """The state contains the target."""
 
     def user_context(self, interaction: Interaction) -> UserContext:
         states, histories = super().user_context(interaction)
@@ -103,7 +103,7 @@ class LeakingTarget(MeanBehavior):
 
 
 class LeakingLabel(MeanBehavior):
-    """The label is known beforehand."""
+    """The state contains the label."""
 
     def user_context(self, interaction: Interaction) -> UserContext:
         states, histories = super().user_context(interaction)
@@ -134,14 +134,14 @@ class Unbounded(MeanBehavior):
 
 
 class OtherCatalogue(MeanBehavior):
-    """Full ranking scores the items one place further."""
+    """Full ranking shifts the scores by one item."""
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         return super().full_sort_predict(interaction).roll(1, 1)
 
 
 class Untrainable(MeanBehavior):
-    """The loss has nothing to do with the labels."""
+    """Training fits the negated logits, so it makes predictions worse."""
 
     def logits(self, context: UserContext, users: Tensor, items: Tensor) -> Tensor:
         logits = super().logits(context, users, items)

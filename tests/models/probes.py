@@ -1,4 +1,4 @@
-"""Checks that a backbone looks neither ahead nor at padding; for tests, ours and plugins'."""
+"""Checks that a backbone reads neither later items nor padding."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Backbone = Callable[[Tensor, Tensor], Tensor]
 
 @torch.no_grad()
 def future_leak(backbone: Backbone, emb: Tensor, mask: Tensor) -> float:
-    """Largest change of an earlier real output when each row's last real input changes.
+    """Return the largest change of an earlier real output when a row's last real input changes.
 
-    Exactly 0 for a causal backbone in eval mode. emb [B, L, H], mask bool [B, L].
+    The result is exactly 0 for a causal backbone in eval mode. emb [B, L, H], mask bool [B, L].
     """
     slots = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, slots, -1).amax(1, keepdim=True)  # [B, 1]
@@ -25,9 +25,9 @@ def future_leak(backbone: Backbone, emb: Tensor, mask: Tensor) -> float:
 
 @torch.no_grad()
 def padding_effect(backbone: Backbone, emb: Tensor, mask: Tensor) -> float:
-    """Largest change of a real output when the contents of padded slots change.
+    """Return the largest change of a real output when the contents of padded slots change.
 
-    0 for a backbone that ignores padding. emb [B, L, H], mask bool [B, L].
+    The result is 0 for a backbone that ignores padding. emb [B, L, H], mask bool [B, L].
     """
     changed = torch.where(mask.unsqueeze(2), emb, emb + 1.0)
     moved = (backbone(emb, mask) - backbone(changed, mask)).abs().amax(2)  # [B, L]

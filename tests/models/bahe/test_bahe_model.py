@@ -62,7 +62,7 @@ class TestBAHEOfRatedBehaviors(CTRModelTests):
     config = {**OF_DECODER, **RATED, "user_pooling": "mean"}
 
     def test_no_state_sees_a_later_item(self) -> None:
-        """The histories are of behaviors, since an item alone has no field."""
+        """The histories hold behaviors, as negative ids, because an item alone has no field."""
         _, model, _ = self.make()
         items = -torch.arange(1, 9)[None]
         with torch.no_grad():
@@ -109,13 +109,13 @@ def test_the_user_is_the_upper_half_over_the_lower_halfs_vectors() -> None:
         expected = whole.norm(expected)[0]
         torch.testing.assert_close(states, model.user_map(expected))
         alone = model.item_vectors(torch.tensor([3]))
-        torch.testing.assert_close(alone[0], model.item_map(expected[0]))  # it has only itself
+        torch.testing.assert_close(alone[0], model.item_map(expected[0]))  # a history of one
     assert model.items.dimension == WIDTH
 
 
 @torch.no_grad()
 def test_the_coupled_llm_has_zeros_for_a_user_without_a_history() -> None:
-    """And no state of the target's words."""
+    """Such a user does not get a state of the target's words instead."""
     _, model, _ = make(coupled=True, train_level="prefix")
     users, items = model.coupled(torch.tensor([[0, 0], [3, 0]]), torch.tensor([5, 5]))
     assert users.any(1).tolist() == [False, True] and items.any(1).all()
@@ -123,7 +123,7 @@ def test_the_coupled_llm_has_zeros_for_a_user_without_a_history() -> None:
 
 @pytest.mark.parametrize("width", [4, 900])
 def test_the_last_maps_start_as_small_at_any_width(width: int) -> None:
-    """A vector of standard normal numbers gives numbers of standard deviation 0.05."""
+    """Standard normal inputs give outputs with a standard deviation of 0.05."""
     torch.manual_seed(0)
     weight = _small(torch.nn.Linear(width, 400)).weight
     assert weight.square().sum(1).mean().sqrt().item() == pytest.approx(0.05, rel=0.1)
@@ -184,7 +184,7 @@ def test_mean_pooling_is_of_the_states_so_far() -> None:
 
 
 def test_behavior_fields_are_read_alone_and_joined() -> None:
-    """Histories of two fields, woven into one another, against each field by itself."""
+    """The states of two interleaved fields join the states of each field read alone."""
     _, model, _ = make(**RATED)
     field = model.field_of[1:]
     ones, twos = (1 + torch.nonzero(field == f).view(-1)[:2] for f in (0, 1))
@@ -221,7 +221,7 @@ def test_behaviors_are_texts_of_the_interaction() -> None:
 
 
 def test_a_rating_that_makes_the_label_is_read_of_the_history_alone() -> None:
-    """Changing the target's own behavior moves nothing; the last behavior of the history does."""
+    """The target's own behavior changes no prediction; the oldest one of the history does."""
     _, model, loaders = make(**RATED, **LABELED, train_level="prefix")
     rows = next(iter(loaders[2]))[0]
     before = model.predict(rows)
@@ -350,7 +350,7 @@ def test_new_items_are_recommended_by_their_texts() -> None:
 
 
 def test_din_attends_to_the_items_before_each_target() -> None:
-    """Given the vectors and the fields of users, it is RecBole's DIN on the history so far."""
+    """Fed with the vectors and the user's fields, it is RecBole's DIN on the history so far."""
     _, model, _ = make(head="DIN")
     head, history = model.head, torch.tensor([[3, 7, 5, 0]])
     rows = {"item_id_list": history, "pos_item_id_list": history, "pos_label_list": history}
@@ -426,7 +426,7 @@ def test_fields_that_behaviors_name_are_loaded() -> None:
 def test_files_may_gain_and_lose_behaviors(
     column: str, actions: tuple[str, ...], others: tuple[str, ...]
 ) -> None:
-    """Another, or none, is the item alone; those of training keep their places."""
+    """An unknown or empty behavior counts as the item alone; known ones keep their places."""
     write_tiny_dataset("dataset", "own")
     file = Path("dataset/own/own.inter")
     header, *rows = file.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Behaviors of files that change, and that say nothing in places."""
+"""Behaviors in files that change or that have missing values."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def decoder() -> None:
 
 
 def write(*columns: str, rows: list[str]) -> None:
-    """The interactions of the data set `own`, one row each."""
+    """Write the interactions of the data set `own`, one per row."""
     header = ("user_id:token", "item_id:token", "timestamp:float", *columns)
     INTER.write_text("\n".join(["\t".join(header), *rows]) + "\n")
 
 
 def interactions() -> list[str]:
-    """User, item and time of each interaction of the tiny data set, as `own` gets it."""
+    """Write the tiny data set as `own`; return user, item and time of each interaction."""
     write_tiny_dataset("dataset", "own")
     rows = [row.split("\t") for row in INTER.read_text().splitlines()[1:]]
     return [f"{user}\t{item}\t{time}" for user, item, _, time in rows]
@@ -56,7 +56,7 @@ def test_a_checkpoint_outlives_new_and_reordered_behaviors(keys: dict[str, Any])
 
 
 def missing(*columns: str, rows: list[str], **keys: Any) -> Any:
-    """The model, and the data set of such interactions."""
+    """Write the given rows; return a model and its training data."""
     write(*columns, rows=rows)
     config = Config("BAHE", "own", config_dict={**QUIET, **SMALL, **keys})
     _, train, _, _ = load_data(config)
@@ -64,7 +64,7 @@ def missing(*columns: str, rows: list[str], **keys: Any) -> Any:
 
 
 def test_missing_values_are_empty_texts() -> None:
-    """And no mean of all interactions, among which are those that are held out."""
+    """They are not filled with a mean, which would include held-out interactions."""
     rows = [
         f"{row}\t{('', 'buy')[i % 2]}\t{('', '5')[i % 2]}" for i, row in enumerate(interactions())
     ]
@@ -100,7 +100,7 @@ def test_an_interaction_without_a_behavior_field_is_of_none(
     assert {b.field for b in dataset.behaviors} == set(actions)
     assert (dataset.inter_feat["behavior_id"] == 0).any()
     known = torch.tensor([[-1, -2, -3]])
-    some = torch.tensor([[-1, 5, -2, -3]])  # item 5 alone, as of an interaction without a field
+    some = torch.tensor([[-1, 5, -2, -3]])  # item 5 stands for one without a field
     with torch.no_grad():
         states = model.user_states(some, some != 0)[:, [0, 2, 3]]
         torch.testing.assert_close(states, model.user_states(known, known != 0))

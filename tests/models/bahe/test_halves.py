@@ -18,7 +18,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 @pytest.fixture
 def adapted() -> Any:
-    """The layers of a decoder with the adapter in the folder `adapter`."""
+    """Write an adapter to the folder `adapter`; return the decoder's layers merged with it."""
     pytest.importorskip("peft")
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -51,7 +51,7 @@ def test_the_encoders_revision_is_not_of_another_decoder(
 
 
 def test_the_halves_together_are_the_whole() -> None:
-    """Also of Bloom, which normalizes word embeddings before its first block."""
+    """Bloom, which normalizes word embeddings before its first block, is no exception."""
     from transformers import AutoModel
 
     keys = {"encoder_model": write_decoder(kind="Bloom"), "encoder_layer": 1, "high_layers": None}
@@ -66,7 +66,7 @@ def test_the_halves_together_are_the_whole() -> None:
 
 @pytest.mark.parametrize("decoder", [None, "decoder", "other"])
 def test_both_halves_have_the_encoders_adapter(adapted: Any, decoder: str | None) -> None:
-    """But not a decoder that is another model."""
+    """A decoder of another model does not get the adapter."""
     write_decoder("other")
     write_tiny_dataset("dataset")
     keys = {"encoder_model": "decoder", "encoder_adapter": "adapter", "encoder_layer": 1}

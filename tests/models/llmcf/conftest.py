@@ -12,7 +12,7 @@ from recbole_llm.offline.generators import Generator
 
 
 class Parrot(Generator):
-    """Repeats the end of a prompt; its candidates differ."""
+    """Repeats the end of a prompt after the number of its draw, so that candidates differ."""
 
     def __init__(self, draw: int) -> None:
         self.draw, self.fingerprint = draw, f"parrot-{draw}"
@@ -25,7 +25,7 @@ class Parrot(Generator):
 
 @pytest.fixture(autouse=True)
 def parrots(monkeypatch: pytest.MonkeyPatch) -> list[Parrot]:
-    """The generators that were made."""
+    """Replace the generators by parrots; return the parrots made."""
     made: list[Parrot] = []
 
     def create(config: Any, count: int) -> list[Parrot]:

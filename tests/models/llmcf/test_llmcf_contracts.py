@@ -1,4 +1,4 @@
-"""The batteries of contracts over both models and all backbones."""
+"""The shared model tests, for both models and all backbones."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_query_does_not_know_its_target(monkeypatch: pytest.MonkeyPatch) -> 
 
 @torch.no_grad()
 def test_behaviors_read_the_mean_of_the_real_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of four slots are padding, whose vector is none; so is a masked target's."""
+    """The two padding slots do not count, and a masked target has a vector of zeros."""
     _, model, _ = TestDIN().make()
     parts: list[torch.Tensor] = []
     monkeypatch.setattr(model.network, "behaviors", lambda *given: parts.extend(given))

@@ -64,7 +64,7 @@ def test_decoder(golden: Any) -> None:
 
 
 class _OnSASRec(NamedTuple):
-    """The authors' numbers on SASRec, and ours up to the users' vectors."""
+    """The authors' numbers on SASRec, and what our users' vectors are made of."""
 
     arrays: Arrays
     config: dict[str, Any]
@@ -125,7 +125,7 @@ def test_losses_on_sasrec(on_sasrec: _OnSASRec) -> None:
 
 
 def _in_context(arrays: Arrays, config: dict[str, Any]) -> InContext:
-    """Ours with the authors' weights."""
+    """Return our context with the authors' weights."""
     size, width = config["hidden"], config["text_dim"]
     context = InContext(3 * size, [width, size]).double()
     state = {
@@ -147,7 +147,7 @@ def _in_context(arrays: Arrays, config: dict[str, Any]) -> InContext:
 def _token_function(
     arrays: Arrays, config: dict[str, Any], context: InContext
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """(part of the arrays, whether its items are masked) -> behavior tokens, states u(H)."""
+    """Return a function: (part of the arrays, mask its items?) -> behavior tokens, states u(H)."""
     users, items, texts = (
         arrays[f"param.emb_tab_dict.{name}_id_emb_tab.weight"]
         for name in ("user", "item", "item_text")
@@ -168,7 +168,7 @@ def _token_function(
 
 
 def _sasrec(arrays: Arrays, config: dict[str, Any]) -> torch.nn.Module:
-    """Ours with the authors' weights; positions are added inside, inputs are not normalized."""
+    """Return our SASRec with the authors' weights, with positions but without an input norm."""
     size = config["hidden"]
     backbone = AuthorsTransformer(
         size, config["max_len"], n_layers=config["num_blocks"],

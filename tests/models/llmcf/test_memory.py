@@ -1,4 +1,4 @@
-"""Which examples go into whose context."""
+"""Which examples enter the context of which query."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = {"mlp_hidden_size": [8], "thought_examples": 60, "context_size": 8}
 
 
 class _Made(CTRModelTests):
-    """For its `make` alone."""
+    """Provides `make` and runs no tests."""
 
     __test__ = False
     model = "LLMCF"
@@ -34,7 +34,7 @@ class _MadeRetrieval(ModelTests):
 
 
 def find_examples(model: Any, rows: Any) -> torch.Tensor:
-    """The contexts of rows with a target."""
+    """Return the contexts of rows with a target."""
     found: torch.Tensor = model.find_examples(
         rows["user_id"], rows["item_id_list"], rows["item_id"]
     )
@@ -42,7 +42,7 @@ def find_examples(model: Any, rows: Any) -> torch.Tensor:
 
 
 def brute_force(search: ExampleSearch, row: Any, item: int | None) -> list[tuple[int, float]]:
-    """The context of one query, example by example: labels and similarities."""
+    """Return labels and similarities of a query's context, found by comparing all examples."""
     memory = search.store
     history = row["item_id_list"][row["item_id_list"] != 0]
     text = memory.text.weight[history].mean(0)
@@ -120,7 +120,7 @@ def test_many_histories_are_sought_in_blocks(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("made", [_Made, _MadeRetrieval])
 def test_the_search_is_exact_under_autocast(made: type[ModelTests]) -> None:
-    """Training under enable_amp has the contexts of evaluation, which is in single precision."""
+    """Training under enable_amp finds the same contexts as evaluation in single precision."""
     _, model, loaders = made().make()
     rows = take(loaders[0].dataset.inter_feat, np.arange(40))
     history = rows["item_id_list"]
@@ -132,13 +132,13 @@ def test_the_search_is_exact_under_autocast(made: type[ModelTests]) -> None:
 
 
 @pytest.mark.parametrize("retrieval", ["nearest", "random"])
-@pytest.mark.parametrize("length", [10, 3])  # 3: histories are cut, positions are not known
+@pytest.mark.parametrize("length", [10, 3])  # 3 cuts histories, which hides positions
 def test_no_context_holds_the_query_or_a_later_one_of_its_user(retrieval: str, length: int) -> None:
     config = {"n_examples": 40, "retrieval": retrieval, "MAX_ITEM_LIST_LENGTH": length}
     _, model, loaders = _Made().make(thought_examples=10_000, **config)
     inter, memory = loaders[0].dataset.inter_feat, model.memory
     rows = take(inter, np.arange(len(inter)))
-    place = {}  # of the interactions by user, in order of time
+    place = {}  # row of each interaction; rows are by user, in order of time
     for i in range(len(rows)):
         key = (int(rows["user_id"][i]), int(rows["item_id"][i]), int(rows["label"][i]))
         place.setdefault((*key, tuple(rows["item_id_list"][i].tolist())), i)
@@ -198,7 +198,7 @@ def test_example_columns_of_unequal_lengths_are_refused(name: str) -> None:
 
 
 def test_absent_examples_do_not_count() -> None:
-    """A context of two examples is the same with two absent ones behind or none."""
+    """The feature depends only on the examples that are present."""
     torch.manual_seed(0)
     network = InContext(3, [5, 8])
     query, made, cot = torch.randn(1, 8), torch.randn(2, 8), torch.randn(2, 5)
@@ -259,7 +259,7 @@ def test_a_user_without_items_has_no_other_users_state() -> None:
 
 
 def test_a_batch_whose_queries_have_no_examples() -> None:
-    """The only example is the user's own, and later."""
+    """The only example is a later interaction of the same user."""
     _, model, loaders = _MadeRetrieval().make(thought_examples=1)
     rows = next(iter(loaders[2]))[0]
     own = rows[(rows["user_id"] == model.memory.users[0]).nonzero().view(-1)]
@@ -270,7 +270,7 @@ def test_a_batch_whose_queries_have_no_examples() -> None:
 def test_equal_histories_of_one_user_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     _, model, loaders = _MadeRetrieval().make()
     rows = next(iter(loaders[2]))[0][:2]
-    rows["item_id_list"][1] = rows["item_id_list"][0]  # of two users, who are told apart
+    rows["item_id_list"][1] = rows["item_id_list"][0]  # two users, who are told apart
     expected = model.full_sort_predict(rows)
     read: list[int] = []
     states = model._encode_at

@@ -1,4 +1,4 @@
-"""RecGen: what the writer of chains of thought learns, and which model that is."""
+"""RecGen: which samples the writer of chains of thought learns, and which model it tunes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_model_that_ranks_learns_what_came_next_alone() -> None:
 
 
 def test_histories_and_targets_are_of_training_alone() -> None:
-    """Other held-out items change nothing; another training item does."""
+    """A changed held-out item changes no sample; a changed training item does."""
     before = stage(**LABELED).samples()
     file = Path("dataset/tiny/tiny.inter")
     header, *lines = file.read_text().splitlines()

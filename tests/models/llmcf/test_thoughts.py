@@ -1,4 +1,4 @@
-"""Chains of thought: examples and prompts of training interactions alone, candidates, resuming."""
+"""Chains of thought: examples and prompts from training alone, candidates, resuming."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_user_who_chose_everything_has_no_item_that_was_not_chosen(
 
 
 def test_nothing_of_validation_and_test_is_in_prompts_or_examples() -> None:
-    """Other held-out items leave examples and prompts as they are."""
+    """Changed held-out items leave examples and prompts as they are."""
     before = stage(**LABELED)
     prompts, examples = before.prompts(), before.examples
     file = Path("dataset/tiny/tiny.inter")
@@ -68,7 +68,7 @@ def test_nothing_of_validation_and_test_is_in_prompts_or_examples() -> None:
             row[1] = f"i{(int(row[1][1:]) + 7) % 60}"
     file.write_text("\n".join([header, *("\t".join(row) for row in rows)]) + "\n")
     after = stage(**LABELED)
-    assert after.examples.names == examples.names  # which name users and items by token
+    assert after.examples.names == examples.names  # names hold user and item tokens
     assert after.prompts() == prompts
 
 
@@ -97,7 +97,7 @@ def test_another_encoder_chooses_anew_of_the_same_candidates(parrots: list[Any])
     assert chosen[16].path != chosen[4].path and texts[16] != texts[4]
     assert sum(len(p.asked) for p in parrots) == 3 * len(set(stage().prompts().values()))
     single = [stage(encoder_dimensions=n, thought_candidates=1) for n in (16, 4)]
-    assert single[0].path == single[1].path  # which chooses nothing
+    assert single[0].path == single[1].path  # one candidate leaves no choice
 
 
 def test_without_the_language_model_nothing_is_written(parrots: list[Any]) -> None:
@@ -109,7 +109,7 @@ def test_without_the_language_model_nothing_is_written(parrots: list[Any]) -> No
 def test_a_trained_model_has_its_examples_and_their_texts(
     parrots: list[Any],
 ) -> None:
-    """However the interactions changed, and without the texts: nothing is written to load it."""
+    """Loading needs neither the same interactions nor the texts, and writes no new text."""
     quiet = dict(config().external_config_dict)
     result = run_recbole_llm(
         "LLMCF", "tiny", config_dict={**quiet, "epochs": 1, "mlp_hidden_size": [8]}

@@ -61,7 +61,7 @@ def test_exact_by_hand(histories: Histories) -> None:
 
     states = torch.tensor([[1.0, 0.0], [10.0, 1.0]], requires_grad=True)
     loss = made(states, torch.tensor([1, 2]), encode)
-    # User 1: mean of users 3 (2 + 3) and 2 (nothing); user 2: user 1 (5 + 6).
+    # Teachers of user 1: the mean of users 3 (2 + 3) and 2 (nothing); of user 2: user 1 (5 + 6).
     expected = ((1 - 2.5) ** 2 + (0 - 1) ** 2 + (10 - 11) ** 2 + 0) / 4
     assert loss.item() == pytest.approx(expected)
     assert seen == [[[0, 0], [5, 6], [2, 3]]], "each distinct user once, by length"
@@ -104,7 +104,7 @@ def test_golden(golden: Callable[[str], Any]) -> None:
     numpy_arrays, _ = golden("llmesr_dualview")
     arrays = {k: torch.from_numpy(np.asarray(v)) for k, v in numpy_arrays.items()}
     similar, students = arrays["sim_seq"].flatten(0, 1), arrays["fullcausal.kd_student"]
-    # Users 1, 2, …: the similar ones of each row in turn, whose states are looked up here.
+    # Users 1, 2, … are the similar users of each row in turn; their states are looked up here.
     count, size = arrays["sim_seq"].shape[1], students.shape[1]
     states = arrays["fullcausal.kd_teacher"].repeat_interleave(count, 0)
     noise = torch.randn(len(students), count, size, dtype=states.dtype)
@@ -140,7 +140,7 @@ def test_teachers_get_no_gradient(histories: Histories) -> None:
 
 
 class _Made(SequentialModelTests):
-    """For its `make` alone."""
+    """Provides `make` and runs no tests."""
 
     __test__ = False
     model = "LLMESR"

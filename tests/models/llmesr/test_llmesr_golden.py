@@ -1,4 +1,4 @@
-"""Golden parity with the LLM-ESR authors' code: fully causal as ours is, and as theirs leaks."""
+"""Golden parity with the LLM-ESR authors' code, both as it leaks and with our causal masks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _tensors(arrays: dict[str, np.ndarray]) -> Arrays:
 
 
 def _network(arrays: Arrays, config: dict[str, Any], version: str) -> DualView:
-    """Ours with the authors' weights; `version` says which of our two causal masks are off."""
+    """Return our network with the authors' weights; `version` says which causal masks are on."""
     size, length = config["hidden_size"], config["max_len"]
     settings = LLMESRSettings(
         hidden_size=size, inner_size=size, n_layers=config["trm_num"], n_heads=config["num_heads"],
@@ -121,7 +121,7 @@ def test_states_scores_losses_and_gradients(golden: Any, version: str) -> None:
 
 @pytest.mark.parametrize(("version", "leaks"), zip(VERSIONS, (True, True, False), strict=True))
 def test_leak_of_the_authors_versions(golden: Any, version: str, leaks: bool) -> None:
-    """Changing the last input alone moves earlier states in their versions, not in ours."""
+    """Changing the last input moves earlier states in the authors' versions, not in ours."""
     numpy_arrays, meta = golden("llmesr_dualview")
     arrays = _tensors(numpy_arrays)
     network = _network(arrays, meta["config"], version)

@@ -1,4 +1,4 @@
-"""The model on a tiny data set: causality, ablations, distillation, training data only."""
+"""LLM-ESR on a tiny data set: causality, ablations, distillation and leaks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TestLLMESRWithBank(SequentialModelTests):
 @pytest.fixture
 def make() -> Any:
     def build(**config: Any) -> tuple[Any, Any]:
-        """An untrained model in eval mode and its training loader."""
+        """Return an untrained model in eval mode and its training loader."""
         _, model, loaders = TestLLMESR().make(**config)
         model.before_training(loaders[0])
         return model, loaders[0]
@@ -56,7 +56,7 @@ def make() -> Any:
 
 
 def _leak(model: Any) -> float:
-    """Largest change of an earlier state when one later item changes, over ragged rows."""
+    """Return the largest change of a state by a change of a later item, over ragged rows."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([10, 7, 3, 2])
     items = torch.randint(1, 60, (4, 10), generator=generator)
@@ -95,7 +95,7 @@ def test_every_parameter_is_trained(make: Any, ablation: str, level: str) -> Non
     model.calculate_loss(next(iter(loader))).backward()
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     unused = [name for name, p in trained.items() if p.grad is None or not p.grad.any()]
-    # A shift of all attention logits of a query changes nothing.
+    # The bias of the keys shifts all logits of a query equally, which changes nothing.
     assert [name for name in unused if not name.endswith("attention.key.bias")] == []
     views = ABLATIONS[ablation].get("views")
     assert ("network.item_embedding.weight" in trained) == (views != "semantic")
@@ -144,7 +144,7 @@ def test_items_without_text_have_no_say_in_the_start(whitening: float) -> None:
 
 
 def test_whitened_text_is_what_both_views_see(make: Any) -> None:
-    """Power 1: the components that the item table starts from are equally strong."""
+    """With power 1, the components that the item table starts from are equally strong."""
     model, _ = make(text_whitening=1.0)
     deviations = model.network.item_embedding.weight.detach()[1:].std(0)
     torch.testing.assert_close(deviations, deviations[:1].expand(8), rtol=1e-3, atol=0.0)
@@ -185,7 +185,7 @@ def test_the_loss_is_its_two_parts(make: Any) -> None:
 
 
 def test_distillation_by_hand(make: Any) -> None:
-    """Against a loop over users: each once, at its last training position."""
+    """The loss equals that of a loop over users, each once, at the last training position."""
     model, loader = make(train_batch_size=10_000)
     (batch,) = loader
     histories, similar = _histories(loader), model.distillation.neighbors
@@ -208,7 +208,7 @@ def _histories(loader: Any) -> dict[int, list[int]]:
 
 @torch.no_grad()
 def _state(model: Any, history: list[int]) -> Tensor:
-    """State that predicts the last training item."""
+    """Return the state that predicts the last training item."""
     items = torch.tensor([history[-11:-1]])
     return model.user_states(items, items != 0)[0, -1]
 
@@ -233,7 +233,7 @@ def test_prefix_rows_with_several_negatives_distil_alike(make: Any) -> None:
 
 
 def _corrupt_held_out(folder: Path) -> None:
-    """Other items in the last two interactions of every user, which LOO holds out."""
+    """Change the items of every user's last two interactions, which leave-one-out holds out."""
     file = folder / "tiny.inter"
     header, *lines = file.read_text().splitlines()
     last = {}

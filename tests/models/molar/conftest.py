@@ -1,4 +1,4 @@
-"""A Molar without a data set: from numbers alone."""
+"""A Molar that is built from random vectors, without a data set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MakeMolar = Callable[..., Molar]
 
 
 class Settings(dict[str, Any]):
-    """A configuration as RecBole's reads: None for a key that is not there."""
+    """A configuration whose missing keys are None, as in RecBole's."""
 
     def __getitem__(self, key: str) -> Any:
         return self.get(key)
@@ -26,7 +26,7 @@ class Settings(dict[str, Any]):
 
 @pytest.fixture
 def make_molar() -> MakeMolar:
-    """``make_molar(**config)``: a small Molar of 20 items with random vectors."""
+    """Return ``make_molar(**config)``, which makes a small Molar of 20 items."""
 
     def make(**changes: Any) -> Molar:
         names = {

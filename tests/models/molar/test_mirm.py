@@ -53,7 +53,7 @@ def test_paths_of_pictures_are_no_descriptions() -> None:
 
 
 def test_histories_are_of_training_alone() -> None:
-    """Other held-out items change nothing: leave-one-out keeps each user's last two."""
+    """Changing each user's last two items, which leave-one-out holds out, changes nothing."""
     folder = write_tiny_dataset("dataset")
     before = stage().samples()
     file = folder / "tiny.inter"
@@ -67,7 +67,7 @@ def test_histories_are_of_training_alone() -> None:
     file.write_text("\n".join("\t".join(row) for row in rows) + "\n")
     after = stage().samples()
     assert by_task(after, "history") == by_task(before, "history")
-    rows[last["u3"][0]][1] = "i7"  # and a training item does
+    rows[last["u3"][0]][1] = "i7"  # a training item, which does change them
     file.write_text("\n".join("\t".join(row) for row in rows) + "\n")
     assert by_task(stage().samples(), "history") != by_task(before, "history")
 

@@ -1,4 +1,4 @@
-"""Codes of content vectors: which item has which, and what is learnt of them."""
+"""Codes of content vectors: which items share them, and how their vectors are learned."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_llm.models.molar.codes import ProductCodes
 
 
 def two_parts() -> Tensor:
-    """Items of 2 kinds in the first two numbers, and of 3 in the last two; item 7 has no vector."""
+    """Return items of 2 kinds in the first two numbers, 3 in the last two; item 7 has none."""
     left, right = torch.tensor([[0.0, 9], [9, 0]]), torch.tensor([[0.0, 5], [5, 0], [-5, -5]])
     kinds = [(0, 0), (0, 1), (1, 1), (1, 2), (0, 2), (1, 0)]
     rows = [torch.cat([left[a], right[b]]) for a, b in kinds]
@@ -30,7 +30,7 @@ def codes() -> ProductCodes:
 
 def test_items_that_are_alike_in_a_part_share_its_code(codes: ProductCodes) -> None:
     first, second = codes.codes[1:7].T.tolist()
-    assert len(codes.centroids) == 6  # the zeros of padding and of item 7 take none
+    assert len(codes.centroids) == 6  # none for the zeros of padding and item 7
     assert [first[i] == first[0] for i in range(6)] == [True, True, False, False, True, False]
     assert [second[i] == second[1] for i in range(6)] == [False, True, True, False, False, False]
     assert second[0] == second[5] and second[3] == second[4] and second[0] != second[3]
@@ -40,7 +40,7 @@ def test_an_item_is_the_sum_of_its_codes_over_the_root_of_their_number(codes: Pr
     values = len(codes.centroids)
     first, second = codes.codes[2].long()
     due = (codes.table.weight[first] + codes.table.weight[values + second]) / 2**0.5
-    made = codes(torch.tensor([[2, 0], [7, 2]]))  # neither padding nor item 7 has any
+    made = codes(torch.tensor([[2, 0], [7, 2]]))  # padding and item 7 have no codes
     torch.testing.assert_close(made, torch.stack([due, 0 * due, 0 * due, due]).view(2, 2, 3))
 
 
@@ -56,7 +56,7 @@ def test_all_start_at_zero_and_learn_by_the_items_that_have_them() -> None:
 def test_training_leaves_codes_out_and_keeps_the_sum_in_expectation(codes: ProductCodes) -> None:
     whole = codes(torch.tensor([2]))
     made = codes.train()(torch.full((4000,), 2))
-    assert len(made.unique(dim=0)) == 4  # both, either, none
+    assert len(made.unique(dim=0)) == 4  # both codes, either one or none
     torch.testing.assert_close(made.mean(0, keepdim=True), whole, atol=0.1, rtol=0)
 
 
@@ -68,7 +68,7 @@ def test_later_items_have_the_codes_of_like_content(codes: ProductCodes) -> None
 
 
 def test_a_checkpoint_keeps_the_codes(codes: ProductCodes) -> None:
-    """K-means may end otherwise elsewhere; an item's codes must not."""
+    """K-means may end differently on another machine, but an item's codes must stay."""
     other = ProductCodes(two_parts().roll(1, 1), size=3, codes=2, dropout=0.5).eval()
     other.load_state_dict(codes.state_dict())
     assert other(torch.arange(1, 7)).equal(codes(torch.arange(1, 7)))

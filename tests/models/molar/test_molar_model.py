@@ -1,4 +1,4 @@
-"""Each phase's losses and trained parameters, and no leaks."""
+"""Molar's losses and trained parameters in each phase, and leaks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_history_padded_on_the_left_has_the_same_state(make_molar: Any) -> Non
 
 @pytest.mark.parametrize("phase", ["id", "content"])
 def test_items_are_where_the_weights_are(phase: str, make_molar: Any) -> None:
-    """An export moves a model that was trained on a GPU; RecBole's `device` stays."""
+    """An export moves a model from the GPU, while its attribute `device` stays."""
     model = make_molar().eval()
     model.phase, model.device = phase, torch.device("meta")
     read: list[Tensor] = []
@@ -64,7 +64,7 @@ def test_items_are_where_the_weights_are(phase: str, make_molar: Any) -> None:
 
 
 def test_the_content_model_starts_at_the_components_of_the_vectors(make_molar: Any) -> None:
-    """Projected vectors are uncorrelated and as far apart as `item_std` says."""
+    """Projected vectors are uncorrelated and have the standard deviation `item_std`."""
     items = make_molar(item_std=0.5, vector_whitening=0).towers["content"].items
     vectors = items(torch.arange(1, 21)).detach()
     covariance = vectors.T.cov()
@@ -74,7 +74,7 @@ def test_the_content_model_starts_at_the_components_of_the_vectors(make_molar: A
 
 @torch.no_grad()
 def test_a_net_learns_what_the_projection_cannot(make_molar: Any) -> None:
-    """v = W T + b + W2 gelu(W1 T + b1) + b2, of which the second half is zero at the start."""
+    """v = W T + b + W2 gelu(W1 T + b1) + b2, where the net's part is zero at the start."""
     items = make_molar(item_hidden_size=5).towers["content"].items
     content = items.vectors.weight
     projected = content @ items.projection.weight.t() + items.projection.bias
@@ -102,7 +102,7 @@ def test_a_net_is_made_for_vectors_of_any_spread() -> None:
 
 @pytest.mark.parametrize("positions", ["all", "last"])
 def test_losses_of_each_phase(positions: str, make_molar: Any) -> None:
-    """All positions are those of the histories that end there."""
+    """Each position counts as the history that ends there."""
     histories, users = SEQUENCES["item_id_list"], SEQUENCES["user_id"]
     if positions == "all":
         histories = torch.tensor([[3, 0, 0], [3, 5, 0], [3, 5, 7], [2, 0, 0], [2, 9, 0], [4, 0, 0]])
@@ -121,7 +121,7 @@ def test_losses_of_each_phase(positions: str, make_molar: Any) -> None:
 
 
 def test_prefixes_are_aligned_too(make_molar: Any) -> None:
-    """RecBole's loader repeats the batch for each negative; its rows count once."""
+    """RecBole's loader repeats the batch for each negative, but each row counts once."""
     columns = {
         "user_id": torch.tensor([1, 2]).repeat(2), "item_id": torch.tensor([4, 6]).repeat(2),
         "item_id_list": torch.tensor([[3, 5], [2, 0]]).repeat(2, 1),
@@ -167,7 +167,7 @@ def test_each_phase_starts_at_the_authors_scale_and_learns_it(make_molar: Any) -
         model.begin_phase(phase)
         assert model.nce.log_scale.item() == pytest.approx(math.log(1 / 0.07))
         assert any(model.nce.log_scale is parameter for parameter in model.phase_parameters())
-        torch.nn.init.constant_(model.nce.log_scale, 4.0)  # what the phase learns
+        torch.nn.init.constant_(model.nce.log_scale, 4.0)  # stands for what the phase learns
 
 
 def test_nce_scores_by_cosine(make_molar: Any) -> None:
@@ -212,7 +212,7 @@ def test_an_id_model_of_another_run_is_used() -> None:
     one, two = (load_data_and_model(str(f))[1].state_dict() for f in (first, second["checkpoint"]))
     of_ids_ = [name for name in one if name.startswith("towers.id.")]
     assert of_ids_ and all(one[name].equal(two[name]) for name in of_ids_)
-    other = {**TINY, "id_pretrained": of_ids, "item_codes": 4}  # of another content model
+    other = {**TINY, "id_pretrained": of_ids, "item_codes": 4}  # another content model
     third = load_data_and_model(run_recbole_llm("Molar", "tiny", config_dict=other)["checkpoint"])
     assert all(one[name].equal(third[1].state_dict()[name]) for name in of_ids_)
     deeper = {**TINY, "id_pretrained": of_ids, "n_layers": 1}

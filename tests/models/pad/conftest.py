@@ -1,4 +1,4 @@
-"""A PAD without a data set: from numbers alone."""
+"""A PAD that is built from random vectors, without a data set."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MakePAD = Callable[..., PAD]
 
 
 class Settings(dict[str, Any]):
-    """A configuration as RecBole's reads: None for a key that is not there."""
+    """A configuration whose missing keys are None, as in RecBole's."""
 
     def __getitem__(self, key: str) -> Any:
         return self.get(key)
 
 
 def pad_settings(**changes: Any) -> Settings:
-    """PAD's defaults and the field names of RecBole's, changed."""
+    """Return PAD's defaults and RecBole's field names, updated with the changes."""
     defaults = yaml.safe_load((PROPERTIES / "model" / "PAD.yaml").read_text(encoding="utf-8"))
     names = {
         "USER_ID_FIELD": "user_id",
@@ -43,7 +43,7 @@ def pad_settings(**changes: Any) -> Settings:
 
 
 def train_split(counts: np.ndarray) -> Any:
-    """A train split in which each item was bought so often; counts [n], row 0 the padding item."""
+    """Return a training split with `counts` [n] interactions per item; row 0 is the padding."""
     items = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
     return SimpleNamespace(
         dataset_name="numbers",
@@ -58,7 +58,7 @@ def train_split(counts: np.ndarray) -> Any:
 
 @pytest.fixture
 def make_pad() -> MakePAD:
-    """``make_pad(n_items=20, **config)``: a PAD in eval mode, with random text vectors."""
+    """Return ``make_pad(n_items=20, **config)``, which makes a PAD in eval mode."""
 
     def make(
         n_items: int = 20, matrix: np.ndarray | None = None, counts: Any = None, **changes: Any

@@ -1,4 +1,4 @@
-"""Frequency bins and gates by hand."""
+"""Frequency bins and gates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from recbole_llm.models.pad.gate import FrequencyGate, frequency_bins
 
 
 def test_bins_hold_near_equal_numbers_of_interactions() -> None:
-    # 13 interactions, in thirds: item 2's 5 around 2.5, 5's 4 around 7, then 2 around 10 and so on.
+    # The 13 interactions in thirds: item 2's 5 lie around 2.5, item 5's 4 around 7, item 4's 2
+    # around 10, and so on.
     counts = np.array([0, 1, 5, 1, 2, 4, 0])
     assert frequency_bins(counts, 3).tolist() == [0, 3, 1, 3, 3, 2, 3]
 
@@ -30,8 +31,8 @@ def test_bins_follow_popularity(counts: list[int], n_bins: int) -> None:
     assert ((1 <= bins[1:]) & (bins[1:] <= n_bins)).all()
     assert (np.diff(bins[1:][np.argsort(-array[1:], kind="stable")]) >= 0).all()
     total = array.sum()
-    largest = max(array[array == count].sum() for count in counts)  # of items of equal counts
-    for number in range(1, n_bins + 1):  # each bin is off by less than half of them at either end
+    largest = max(array[array == count].sum() for count in counts)  # interactions of items of equal counts
+    for number in range(1, n_bins + 1):  # at either end, a bin is off by less than half of `largest`
         assert array[bins == number].sum() <= total / n_bins + largest
 
 
@@ -52,7 +53,7 @@ def test_only_the_bins_of_scored_items_get_gradients() -> None:
 
 
 def test_the_most_popular_items_are_in_the_first_bin_however_popular() -> None:
-    """None is empty before the last that is used."""
+    """No bin before the last used one is empty."""
     one_hit = np.array([0, 300, *[10] * 70])
     assert frequency_bins(one_hit, 10).tolist() == [0, 1, *[2] * 70]
     zipf = np.array([0, *(3000 / np.arange(1, 200) ** 1.2).astype(int)])
@@ -74,6 +75,6 @@ def test_a_reset_brings_back_weights_and_bins_of_the_present_data() -> None:
     gate, other = (FrequencyGate(np.array(bins), 2, gamma_2=1.0) for bins in ([0, 1, 2], [0, 2, 1]))
     initial = gate.weights()
     other.alpha.zero_()
-    gate.load_state_dict(other.state_dict())  # of a checkpoint, whose counts were others
+    gate.load_state_dict(other.state_dict())  # as of a checkpoint with other counts
     gate.reset()
     assert gate.bins.tolist() == [0, 1, 2] and gate.weights().equal(initial)

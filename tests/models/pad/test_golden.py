@@ -1,4 +1,4 @@
-"""The align and disentangle phases against the numbers of the authors' code, in float64."""
+"""The align and disentangle phases compared with numbers from the authors' code, in float64."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from recbole_llm.layers.losses import bce
 from recbole_llm.models.pad.model import PAD
 
 ENCODERS = {"user_encoder": "id", "user_enc_2": "aligned", "user_enc_3": "llm"}
-# (their module, its first layer's place in our gelu_net, our module); their k-th linear layer of an
-# MLP is number 3k + 1, after a dropout, and so is ours.
+# (their module, the place of its first layer in our gelu_net, our module). In their MLPs as in
+# ours, the k-th linear layer has the number 3k + 1, after a dropout.
 NETS = [
     (r"turn_dim1\.fc", 0, "experts.aligned.items.content.turn"),
     (r"turn_dim1\.mlp_layers\.mlp_layers\.(\d+)", 1, "experts.aligned.items.content.turn"),
@@ -43,7 +43,7 @@ TABLES = {
 
 
 def our_name(theirs: str) -> str:
-    """Our name of one of the authors' parameters (the gate's logits apart)."""
+    """Return our name of one of the authors' parameters, except the gate's logits."""
     if theirs in TABLES:
         return TABLES[theirs]
     module, _, kind = theirs.rpartition(".")
@@ -66,7 +66,7 @@ def _encoder_part(name: str) -> str:
 
 
 def official_pad(make_pad: Any, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> PAD:
-    """Our model with the authors' sizes, options and parameters."""
+    """Return our model with the authors' sizes, options and parameters."""
     sizes = meta["config"]
     model: PAD = make_pad(
         matrix=arrays["content"],
@@ -94,7 +94,7 @@ def official_pad(make_pad: Any, arrays: dict[str, np.ndarray], meta: dict[str, A
             state[ours] = torch.tensor(value)
     if alphas[0] in arrays:
         state["gate.alpha"] = torch.tensor(np.stack([arrays[name] for name in alphas]))
-        state["gate.bins"] = torch.tensor(arrays["item_bin"])  # cut at ranks that they chose
+        state["gate.bins"] = torch.tensor(arrays["item_bin"])  # the authors chose the ranks
     model.load_state_dict(state)
     return model
 
@@ -104,7 +104,7 @@ def close(ours: Tensor, theirs: np.ndarray) -> None:
 
 
 class Batch:
-    """The authors' layout as ours: inputs, targets and negatives at the real steps."""
+    """The authors' batch in our layout: inputs, and targets and negatives of the real steps."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         items = torch.tensor(arrays["sample_items_id"])  # [B, L + 1, 2]
@@ -130,7 +130,7 @@ def test_alignment_phase(golden: Any, make_pad: Any) -> None:
     close(states, arrays["user_vec"][real])
     close(positive, arrays["pos_score"][real])
     close(negative, arrays["neg_score"][real])
-    # Theirs runs over every slot, padding and repeats included; ours over distinct real items.
+    # Their alignment is over every slot with padding and repeats, ours over distinct real items.
     embedding, content = model.experts["aligned"].items.sides(batch.slots)
     close(content, arrays["mmd_input_content"])
     close(embedding, arrays["mmd_input_id"])
@@ -177,7 +177,7 @@ def test_triple_expert_phase(golden: Any, make_pad: Any) -> None:
 
 
 def test_loss_of_a_batch_is_the_authors(golden: Any, make_pad: Any) -> None:
-    """Through `calculate_loss`, from rows as our loaders make them (right-padded or not)."""
+    """`calculate_loss` gets rows as our loaders make them, right-padded or not."""
     arrays, meta = golden("pad_tripleexpert")
     model, batch = official_pad(make_pad, arrays, meta), Batch(arrays)
     targets, negatives = torch.zeros_like(batch.inputs), torch.zeros_like(batch.inputs)

@@ -1,4 +1,4 @@
-"""MK-MMD against the authors' numbers, by its properties, and where it is undefined."""
+"""MK-MMD compared with the authors' numbers, its properties, and its undefined cases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def normal(seed: int, m: int = 6, width: int = 4, shift: float = 0.0) -> Tensor:
 
 
 def single(width: float, x: Tensor, y: Tensor, kernel: str = "gaussian") -> Tensor:
-    """With one bandwidth."""
+    """Return the MMD with one bandwidth."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mmd, "BANDWIDTHS", (width,))
         return mk_mmd(x, y, kernel)
@@ -190,7 +190,7 @@ def test_gaussian_descent_brings_two_sets_together() -> None:
 @pytest.mark.parametrize("measure", ["gaussian", "laplace"])
 @pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-5])
 def test_vectors_that_are_close_for_their_length(measure: str, spread: float) -> None:
-    """In float32 as in float64, of the same numbers."""
+    """Loss and gradient are nearly the same in float32 and float64."""
     x = (1 + spread * normal(1, 50)).float()
     y = (1 + spread + 1.5 * spread * normal(2, 50)).float()
     found = []

@@ -1,4 +1,4 @@
-"""Each phase's computation, no leaks, and padding that stays zero."""
+"""PAD's computation in each phase, leaks, and padding that stays zero."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKBONES = ("SASRec", "GRU4Rec", "Caser", "BERT4Rec")
 
 
 def batch(model: PAD, seed: int = 0, rows: int = 4, length: int = 6) -> dict[str, Tensor]:
-    """Right-padded sequence rows of different lengths, with one negative a target."""
+    """Return right-padded rows of different lengths, with one negative per target."""
     generator = torch.Generator().manual_seed(seed)
     items = torch.randint(1, model.n_items, (rows, length + 1), generator=generator)
     real = torch.arange(length) < torch.arange(length, length - rows, -1)[:, None]
@@ -129,7 +129,7 @@ def test_the_id_embedding_starts_from_the_text_or_at_random(make_pad: Any) -> No
     assert not start[0].any()
     assert start[1:].std() == pytest.approx(0.5, rel=0.1)
     centered = torch.from_numpy(matrix[1:] - matrix[1:].mean(0))
-    # All 3 components fit: distances are the text's, up to the scale; 5 columns stay random.
+    # All 3 components fit, so distances are those of the texts up to scale; 5 columns are random.
     ratio = torch.pdist(start[1:, :3]) / torch.pdist(centered)
     assert ratio.std() < 1e-4
     random = make_pad(matrix=matrix, item_std=0.5, pca_init=False).experts["id"].items.weight

@@ -40,7 +40,7 @@ def run(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """The lines logged since the last call, without colors."""
+    """Return a function that gives the lines logged since its last call, without colors."""
     caplog.set_level(logging.INFO)
 
     def read() -> str:
@@ -95,12 +95,12 @@ def test_phases_up_to_pad_pretrained_come_from_the_checkpoint(log: Log) -> None:
         if name.startswith("experts.id."):
             aligned = name.replace("experts.id.items", "experts.id.items.embedding")
             for other in (name, aligned.replace(".id.", ".aligned.")):
-                # Steps of 1e-30 show in zeros alone.
+                # Steps of 1e-30 change only zeros.
                 torch.testing.assert_close(before[name], after[other], rtol=0, atol=1e-20)
 
 
 def test_a_start_of_items_in_another_order_is_refused_as_such() -> None:
-    """And not for other vectors, which an encoder would have made."""
+    """The error does not blame the encoder's vectors."""
     pretrained = run()["checkpoint"].replace(".pth", "-pretrain.pth")
     file = Path("dataset/tiny/tiny.inter")
     header, *rows = file.read_text().splitlines()
@@ -128,7 +128,7 @@ def test_a_model_loads_without_the_checkpoint_that_it_started_from() -> None:
     start.unlink()
     config, model, *_ = load_data_and_model(result["checkpoint"])
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    build_trainer(config, model)  # which does not go back to the start
+    build_trainer(config, model)  # does not load the start again
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
 
 
@@ -151,7 +151,7 @@ def test_bins_are_of_training_interactions_only(tiny: Path) -> None:
     header, *rows = file.read_text(encoding="utf-8").splitlines()
     users = [row.split("\t")[0] for row in rows]
     for number, user in enumerate(users):
-        if user not in users[number + 2 :]:  # validation and test: everyone takes one item
+        if user not in users[number + 2 :]:  # all held-out interactions are of one item
             fields = rows[number].split("\t")
             rows[number] = "\t".join([user, "i7", *fields[2:]])
     file.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
@@ -183,7 +183,7 @@ def test_trains_on_recboles_own_rows(loss_type: str) -> None:
 
 
 def test_both_kinds_of_rows_have_the_same_targets_and_loss() -> None:
-    """Every position's loss is that of RecBole's row for it (no dropout, histories whole)."""
+    """Without dropout and with whole histories, each position's loss is that of RecBole's row."""
     config = Config("PAD", "tiny", config_dict={**SMALL, "MAX_ITEM_LIST_LENGTH": 30})
     from recbole.data import create_dataset as stock_dataset
     from recbole.data import data_preparation as stock_preparation
