@@ -1,4 +1,4 @@
-"""The base class on a toy model whose numbers are computed by hand."""
+"""The base class, on a toy model whose numbers are computed by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIG = {
 
 
 class Running(SequenceRecommender):
-    """State: running sum of the items' vectors; item i has the vector (i, 1)."""
+    """The state is the running sum of the items' vectors; item i has the vector (i, 1)."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config, SimpleNamespace(num=lambda field: 5))
@@ -46,7 +46,7 @@ def model(**changes: Any) -> Running:
     return Running({**CONFIG, **changes})
 
 
-# Items 1, 2 then padding; and 3. Their last states are (3, 2) and (3, 1).
+# The histories are (1, 2) and (3); their last states are (3, 2) and (3, 1).
 PREFIX = Interaction(
     {
         "item_id_list": torch.tensor([[1, 2, 0], [3, 0, 0]]),
@@ -111,7 +111,7 @@ def test_sampled_softmax_of_sequence_rows() -> None:
 def test_sampled_softmax_of_prefix_rows() -> None:
     """RecBole's loader repeats the batch for each of a row's negatives."""
     twice = PREFIX.repeat(2)
-    twice.update(Interaction({"neg_item_id": torch.tensor([1, 2, 3, 1])}))  # row 0: 1, 3
+    twice.update(Interaction({"neg_item_id": torch.tensor([1, 2, 3, 1])}))  # 1 and 3 for row 0
     rows = [(8, (5, 11)), (13, (7, 4))]
     logs = [math.log(math.exp(p) + sum(math.exp(n) for n in ns)) - p for p, ns in rows]
     two = {"distribution": "uniform", "sample_num": 2}

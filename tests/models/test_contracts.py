@@ -1,4 +1,4 @@
-"""The batteries of contracts over PAD and Molar; other models have theirs beside their tests."""
+"""The shared model tests for PAD and Molar; other models run them beside their own tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestMolarWithCodes(SequentialModelTests):
 
 
 class _LLMESR(SequentialModelTests):
-    """For its `make` alone."""
+    """Provides `make` and runs no tests."""
 
     __test__ = False
     model = "LLMESR"
@@ -50,7 +50,7 @@ class _LLMESR(SequentialModelTests):
 
 @pytest.mark.parametrize("made", [TestPAD, TestMolar, _LLMESR])
 def test_items_that_come_later_are_ranked_at_once(made: type[SequentialModelTests]) -> None:
-    """Though the vectors of the others are kept while a model is evaluated."""
+    """They are ranked although evaluation caches the vectors of the other items."""
     _, model, loaders = made().make()
     rows = next(iter(loaders[2]))[0]
     before = model.full_sort_predict(rows)

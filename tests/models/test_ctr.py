@@ -1,4 +1,4 @@
-"""The base of the pointwise models: by hand, through the battery, and the battery itself."""
+"""The base of the pointwise models, by hand and by the shared tests; and the tests themselves."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TestTheBatteryCatches:
 
 
 class Running(CTRRecommender):
-    """State: running sum of the items' numbers; logit: (state + user) * (item - 2) / 10."""
+    """The state is the running sum of item ids, the logit (state + user) * (item - 2) / 10."""
 
     def __init__(self, **changes: Any) -> None:
         super().__init__({**CONFIG, **changes}, SimpleNamespace(num=lambda field: 5))  # type: ignore[arg-type]
@@ -103,11 +103,11 @@ HISTORIES = {
     "item_id_list": torch.tensor([[1, 2, 0], [3, 0, 0]]),
     "item_length": torch.tensor([2, 1]),
 }
-# States 3 and 3; with the users 4 and 5.
+# The states are 3 and 3, and 4 and 5 with the users added.
 PREFIX = Interaction(
     {**HISTORIES, "item_id": torch.tensor([3, 4]), "label": torch.tensor([1.0, 0.0])}
 )
-# The first target of user 1 follows item 1: state 1, and 2 with the user.
+# The first target of user 1 follows item 1, so its state is 1, and 2 with the user added.
 SEQUENCE = Interaction(
     {
         **HISTORIES,
@@ -212,9 +212,9 @@ def test_head_learns_from_a_batch_of_one_row() -> None:
 
 
 def test_statistics_of_all_processes_count_a_batch_of_one_row() -> None:
-    """The others wait for its numbers; alone it would have had none."""
+    """Other processes wait for the row's statistics, so the norm stays in training mode."""
     norm, training = nn.SyncBatchNorm(2), []
-    norm.forward = lambda inputs: training.append(norm.training) or inputs  # of GPUs alone
+    norm.forward = lambda inputs: training.append(norm.training) or inputs  # GPUs only
     without_batch_of_one(norm, torch.ones(1, 2))
     assert training == [True]
 
@@ -228,7 +228,7 @@ def test_head_hears_all_inputs_whatever_their_scale() -> None:
 
 
 def test_field_embeddings_are_recboles() -> None:
-    """The same as DIN's layer gives with the same weights, for ids of any shape."""
+    """DIN's layer gives the same with the same weights, for ids of any shape."""
     from recbole.model.layers import ContextSeqEmbLayer
 
     battery = CTRModelTests()

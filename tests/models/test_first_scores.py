@@ -1,4 +1,4 @@
-"""Scores of untrained models, which are near what the keys ask for."""
+"""Scores of untrained models vary about as much as the keys say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = {
 
 
 def _deviation(model: str, std: float) -> float:
-    """Standard deviation of the scores over all real items, on average over some states."""
+    """Return the standard deviation of the scores of all real items, averaged over states."""
     key, keys = KEYS[model]
     testing.write_tiny_dataset("dataset")
     config = Config(model, "tiny", config_dict={**QUIET, **keys, key: std, "data_path": "dataset"})

@@ -1,4 +1,4 @@
-"""The catalogue is scored through `layers/matmul.py`, which models call themselves."""
+"""Models score the catalogue through `layers/matmul.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_llm.testing import ModelTests
 
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Shapes of the products that oneDNN gets, as on a processor where it pays."""
+    """Return the shapes of oneDNN's products, as on a processor where oneDNN is faster."""
     shapes: list[tuple[int, int]] = []
 
     def product(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
@@ -34,7 +34,7 @@ def test_full_ranking(name: str, products: list[tuple[int, int]]) -> None:
     rows = next(iter(test))[0]
     rows = rows[torch.arange(70) % len(rows)]
     scores = model.full_sort_predict(rows).view(70, -1)
-    assert (128, scores.shape[1]) in products  # whole tiles
+    assert (128, scores.shape[1]) in products  # 70 rows, padded to whole tiles
     assert scores.shape[1] == model.n_items
     if name == "AlphaRec":
         products.clear()
@@ -53,13 +53,13 @@ def test_lightgcn_scores_as_stock() -> None:
     torch.testing.assert_close(
         model.full_sort_predict(rows).flatten(), stock.full_sort_predict(rows)
     )
-    model.train().calculate_loss(next(iter(train)))  # forgets what evaluation has kept
+    model.train().calculate_loss(next(iter(train)))  # drops what evaluation cached
     model.user_embedding.weight.data.zero_()
     assert not model.eval().full_sort_predict(rows).equal(stock.full_sort_predict(rows))
 
 
 def test_lightgcn_propagates_in_float32_under_autocast() -> None:
-    """Sparse products know no bfloat16: the gradients of RecBole's model fail there."""
+    """Sparse products lack bfloat16, so the gradients of RecBole's model fail there."""
     battery = ModelTests()
     battery.model = "LightGCN"
     _, model, (train, _, _) = battery.make()

@@ -1,4 +1,4 @@
-"""SASRec and GRU4Rec are RecBole's, to the parameter and the score, and train at every position."""
+"""SASRec and GRU4Rec have RecBole's parameters and scores, but train at every position."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODELS = ["SASRec", "GRU4Rec"]
 
 
 def pair(name: str, **changes: Any) -> tuple[Any, Any]:
-    """The stock model and ours, built under the same seed."""
+    """Return the stock model and ours, built with the same seed."""
     settings = {"MAX_ITEM_LIST_LENGTH": LENGTH, "use_gpu": False, **changes}
     config = Config(name, "ml-100k", config_dict=settings)
     models = []
@@ -49,7 +49,7 @@ def batch(seed: int = 1) -> Interaction:
 
 
 def prefixes(rows: Interaction, targets: Tensor) -> Interaction:
-    """The prefix rows of a sequence batch: one for each target."""
+    """Return the prefix rows of a sequence batch, one for each target."""
     items = rows["item_id_list"]
     places = targets.nonzero()
     lists = torch.stack([items[b] * (torch.arange(LENGTH) <= t) for b, t in places])
@@ -87,7 +87,7 @@ def test_prefix_rows_train_as_stock(name: str, loss_type: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_sequence_row_is_worth_its_prefixes(name: str) -> None:
-    """Without dropout, loss and gradients are those of stock over the prefix rows."""
+    """Without dropout, loss and gradients equal those of the stock model over the prefix rows."""
     off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "dropout_prob": 0.0}
     known = off if name == "GRU4Rec" else {k: v for k, v in off.items() if k != "dropout_prob"}
     stock, ours = (model.double().train() for model in pair(name, **known))

@@ -1,4 +1,4 @@
-"""Stages that tune a language model: their samples, artifact, and how encoders read it."""
+"""Stages that tune a language model: their samples and artifact, which encoders read."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_held_out_losses_fall_for_every_task(
     said = next(r for r in caplog.records if "held-out loss" in r.getMessage())
     assert f" --encoder=causal_lm --encoder_adapter={made.path / 'adapter'}" in said.getMessage()
     assert hasattr(said, "shown")  # on the screen, too
-    assert (report.units_before, report.units_done) == (0, 28)  # 2 epochs of 27 samples, two a step
+    assert (report.units_before, report.units_done) == (0, 28)  # 2 epochs of 27 samples, 2 per step
     losses = json.loads((made.path / "losses.json").read_text())
     assert set(losses["after"]) == {"colors", "stories"}
     assert all(losses["after"][task] < losses["before"][task] - 0.5 for task in losses["before"])
@@ -124,11 +124,11 @@ def test_a_finished_training_is_not_repeated_if_publishing_was_interrupted(
     made = stage(writer, tmp_path)
     report = made.complete()
     assert report.units_done == 0 and report.units_before > 0
-    assert not list(made.path.glob("*.pth"))  # what training goes on from is gone then
+    assert not list(made.path.glob("*.pth"))  # the training state is deleted then
 
 
 def test_an_adapters_target_modules_are_written_in_order(writer: Path, tmp_path: Path) -> None:
-    """Its digest is of its files, and texts are stored by it: a set would be in any order."""
+    """Texts are stored under the digest of the files, which a set's order would change."""
     made = stage(writer, tmp_path)
     made.complete()
     told = json.loads((made.path / "adapter" / "adapter_config.json").read_text())
@@ -139,7 +139,7 @@ def test_an_adapters_target_modules_are_written_in_order(writer: Path, tmp_path:
 def test_files_of_a_killed_save_are_removed(writer: Path, tmp_path: Path) -> None:
     made = stage(writer, tmp_path)
     made.complete()
-    left = made.path / f"state.pth{files._suffix(str(2**22 + 1))}"  # of no process
+    left = made.path / f"state.pth{files._suffix(str(2**22 + 1))}"  # beyond any process id
     left.touch()
     stage(writer, tmp_path).complete()
     assert not left.exists()

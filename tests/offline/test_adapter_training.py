@@ -23,7 +23,7 @@ def test_a_damaged_state_says_what_to_delete(writer: Path, tmp_path: Path) -> No
 
 
 def test_the_loss_by_hand(writer: Path, tmp_path: Path) -> None:
-    """The mean over the tokens of the answer and of its end, after the prompt."""
+    """The loss is the mean over the answer's tokens and its end token, not the prompt's."""
     from transformers import AutoModelForCausalLM
 
     made = stage(writer, tmp_path)
@@ -63,7 +63,7 @@ def test_special_tokens_in_texts_are_ignored(writer: Path, tmp_path: Path) -> No
 
 
 def test_special_tokens_that_are_only_added_ones_are_ignored(writer: Path) -> None:
-    """Phi-3's and Gemma's are special only as added tokens."""
+    """The special tokens of Phi-3 and Gemma are special only as added tokens."""
     from tokenizers import AddedToken
     from transformers import AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""Generators of endpoints that speak OpenAI's chat API."""
+"""Generators that use endpoints with OpenAI's chat API."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_answers_are_stored_though_one_prompt_fails(server: FakeEndpoint, tmp_pa
             write_texts(first, store, PROMPTS, progress=False)
         texts, made = write_texts(first, store, PROMPTS, progress=False)
     assert made == 1 and texts == [f"about {p}" for p in PROMPTS]
-    assert len(server.requests) == 6  # with a probe
+    assert len(server.requests) == 6  # including a probe
 
 
 @pytest.fixture
 def interrupt(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
-    """Interrupts this process, and waits until the generator has logged it."""
+    """Return a function that interrupts this process and waits until that is logged."""
 
     def send() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -70,7 +70,7 @@ def interrupt(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], None]]:
             time.sleep(0.01)
 
     caplog.set_level("INFO", "recbole_llm")
-    # Workers of pytest-xdist, and processes in the background, ignore it.
+    # Workers of pytest-xdist and background processes ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield send
     signal.signal(signal.SIGINT, before)
@@ -129,12 +129,12 @@ def test_an_interrupt_does_not_wait_for_slow_answers(
     assert kept == {"quick": ("about quick", 1)} and daemons == [
         True,
         True,
-    ]  # these hold up no exit
+    ]  # daemon threads hold up no exit
     held.set()
 
 
 def test_an_interrupt_ends_pauses(server: FakeEndpoint, interrupt: Callable[[], None]) -> None:
-    """One request is answered after the interrupt; the other pauses, as asked to."""
+    """One request is answered after the interrupt, while the other pauses as it is told."""
 
     def limits(body: dict[str, Any]) -> dict[str, Any] | int:
         if asked(body) == "prompt 0":
@@ -162,7 +162,7 @@ def test_the_newer_length_key_is_used_if_the_endpoint_asks_for_it(server: FakeEn
     assert first.generate(PROMPTS) == [f"about {p}" for p in PROMPTS]
     bodies = [body for *_, body in server.requests if "max_tokens" not in body]
     assert [body["max_completion_tokens"] for body in bodies] == [9] * 4
-    assert len(server.requests) - len(bodies) in (1, 2)  # once by each worker at most
+    assert len(server.requests) - len(bodies) in (1, 2)  # at most once per worker
     server.reply = lambda body: 400
     with pytest.raises(EncoderError, match="failed for model 'm'"):
         first.generate(PROMPTS[:1])

@@ -1,4 +1,4 @@
-"""Workers of an endpoint: which prompts they ask again, which have no text, what is kept."""
+"""Workers of an endpoint: which prompts they ask again, which get no text, what is stored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def answering_badly_to(prompt: str, answer: Any) -> Reply:
 def test_a_prompt_without_an_answer_gets_an_empty_text_if_others_are_answered(
     server: FakeEndpoint, store: TextStore, caplog: pytest.LogCaptureFixture, bad: Any, times: int
 ) -> None:
-    """Others do not wait for it, now or when the run is repeated."""
+    """Other prompts do not wait for it, neither now nor in a repeated run."""
     server.reply = answering_badly_to("prompt 1", bad)
     for _ in range(2):
         texts = write(server, store, PROMPTS, max_retries=2, concurrency=1)
@@ -67,7 +67,7 @@ def test_bad_first_answers_cost_no_text(server: FakeEndpoint, store: TextStore, 
 def test_an_endpoint_that_stops_answering_ends_the_run(
     server: FakeEndpoint, store: TextStore, bad: Any, concurrency: int
 ) -> None:
-    """For example an empty account. The next run asks about the other prompts."""
+    """An account may be used up, for example. The next run asks the remaining prompts."""
     keys = {"max_retries": 0, "concurrency": concurrency}
     prompts = [f"prompt {i}" for i in range(60)]
     for answered in (5, 0):
@@ -77,7 +77,7 @@ def test_an_endpoint_that_stops_answering_ends_the_run(
         with pytest.raises(EncoderError, match="failed for model 'm'"):
             write(server, store, prompts, **keys)
         assert len(store) == 5
-        # unanswered in a row, under way, asked again after an answer, one probe
+        # Answered; unanswered in a row and under way; asked again after an answer; one probe.
         limit = answered + 4 * concurrency + 3 * concurrency + 1
         assert len(server.requests) - before <= limit
     server.reply = chatter
@@ -90,7 +90,7 @@ def test_refusals_of_the_last_prompts_are_told_apart_by_a_probe(
 ) -> None:
     server.reply = answering_badly_to("prompt 11", 400)
     assert write(server, store, PROMPTS, concurrency=1) == [*TEXTS[:-1], ""]
-    assert requests_by_prompt(server)["prompt 10"] == 3  # after each refusal
+    assert requests_by_prompt(server)["prompt 10"] == 3  # again after each refusal
     server.reply = answering_badly_to("new", 400)
     assert write(server, store, [*PROMPTS, "new"]) == [*TEXTS[:-1], "", ""]
     assert len(requests_by_prompt(server)) == 14  # with the new one and the trivial probe
@@ -134,7 +134,7 @@ def test_other_answers_are_stored_while_one_is_slow(
 
 
 def test_a_store_error_ends_the_run_at_once(server: FakeEndpoint) -> None:
-    """Even though the endpoint makes the workers wait."""
+    """It ends even while the endpoint makes the workers wait."""
 
     def reply(body: dict[str, Any]) -> Any:
         return chatter(body) if asked(body) == "prompt 0" else 429
@@ -153,7 +153,7 @@ def test_an_endpoint_that_is_down_is_asked_once_by_each_worker(server: FakeEndpo
     server.reply = lambda body: 500
     with pytest.raises(EncoderError, match="InternalServerError"):
         chat(server, concurrency=3, max_retries=0)[0].generate(PROMPTS)
-    assert len(server.requests) <= 4  # with a probe
+    assert len(server.requests) <= 4  # including a probe
 
 
 def test_as_many_requests_run_at_once_as_concurrency_says(server: FakeEndpoint) -> None:

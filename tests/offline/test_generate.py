@@ -1,4 +1,4 @@
-"""Stages whose texts language models write, and the feature that is made of these."""
+"""Stages whose texts language models write, and the feature made of these texts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Opinions(GenerateStage):
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """Of a model that reads item texts and texts about examples."""
+    """The configuration of a model that reads item texts and texts about examples."""
     testing.write_tiny_dataset("dataset")
     registry = loading.get_registry()
     spec = ModelSpec(
@@ -88,7 +88,7 @@ def test_the_cost_is_logged_before_the_first_text(
             return super().cost(prompts)
 
         def generate(self, prompts: Sequence[str]) -> Sequence[str]:
-            assert counts == [1, 1, 1, 9]  # one prompt of each, to compare; then all
+            assert counts == [1, 1, 1, 9]  # one prompt each to compare prices, then all
             return super().generate(prompts)
 
     monkeypatch.setattr(Opinions, "generators", lambda self: [Noting(n, "a") for n in range(3)])

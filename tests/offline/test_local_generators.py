@@ -1,4 +1,4 @@
-"""Generators that are language models on this machine."""
+"""Generators that run language models locally."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_title_cannot_end_the_users_turn(decoder: Path) -> None:
 
 
 def test_a_template_with_a_first_token_gets_no_second_one(decoder: Path) -> None:
-    """Llama 3, for example: its tokenizer adds one to plain texts, its template has its own."""
+    """For example, Llama 3's tokenizer adds one to plain texts, but its template has one."""
     (made, _) = local_generators(decoder)
     tokenizer = made.model.tokenizer
     tokenizer.add_special_tokens({"bos_token": "[CLS]"})
@@ -129,7 +129,7 @@ def test_a_template_without_the_first_token_gets_it_as_in_tuning(decoder: Path) 
 
 
 def fingerprint_now(made: LocalGenerator) -> str:
-    """The fingerprint of the generator as its tokenizer now is."""
+    """Return the fingerprint of the generator with its tokenizer as it is now."""
     made.model.__dict__.pop("digest", None)
     return LocalGenerator(made.model, 0).fingerprint
 
@@ -150,13 +150,13 @@ def test_too_long_prompts_name_the_keys(decoder: Path) -> None:
 
 
 def test_a_tokenizer_without_padding_and_end_tokens(decoder: Path) -> None:
-    """Its padding is masked before a prompt and left out of texts."""
+    """Padding is masked before a prompt and left out of texts."""
     texts = local_generators(decoder)[0].generate(PROMPTS)
     (generator, _) = local_generators(decoder)
     model = generator.model
     tokenizer = model.tokenizer
     tokenizer.eos_token = tokenizer.pad_token = None
-    assert model.pad_token_id == 3  # the model's own end
+    assert model.pad_token_id == 3  # the model's own end token
     batch = model.inputs(["red", "red red"])
     (short, long), mask = batch["input_ids"].tolist(), batch["attention_mask"].tolist()
     assert short == [3, long[0]] and mask == [[0, 1], [1, 1]]

@@ -1,4 +1,4 @@
-"""Artifacts of stages: whole or not at all, found again, resumed, one process at a time."""
+"""Artifacts of stages: written whole or not at all, found again, resumed and locked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recbole_llm.offline.stage import Stage, StageError, StageReport, stage_clas
 
 
 class Counting(Stage):
-    """Writes the numbers below n, one file each, and fails at a number once."""
+    """Writes a file for each number below `n` and stops at the number `fails_at`."""
 
     name, unit = "counting", "numbers"
 
@@ -162,7 +162,7 @@ def test_inputs_that_json_cannot_write_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_error_of_inputs_is_its_own(tmp_path: Path) -> None:
-    """A TypeError of an author's code is not one of data that JSON cannot write."""
+    """A TypeError in an author's code is not reported as data that JSON cannot write."""
     made = stage(tmp_path)
     made.inputs = lambda: len(3)  # type: ignore[arg-type, assignment, method-assign]
     with pytest.raises(TypeError, match="object of type 'int' has no len"):
@@ -187,7 +187,7 @@ def test_a_class_that_is_no_stage_is_refused(cls: type, said: str) -> None:
 
 
 def test_a_stage_registered_under_another_name_is_refused() -> None:
-    """Two of one name and equal inputs would share an artifact."""
+    """Two stages with the same name and inputs would share an artifact."""
     assert stage_class(StageSpec("counting", Counting)) is Counting
     with pytest.raises(StageError, match="^stage 'mine': Counting is called 'counting', .* 'mine'"):
         stage_class(StageSpec("mine", Counting))

@@ -1,4 +1,4 @@
-"""Texts on prompts: each asked for once, stored as they come, cleaned."""
+"""Texts for prompts: each prompt is asked once, and texts are stored as they arrive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_empty_texts_are_counted(store: TextStore, caplog: pytest.LogCaptureFixt
 
 
 def test_nothing_is_stored_if_all_texts_are_empty(store: TextStore) -> None:
-    """A generator that has been mended is asked again."""
+    """Once the generator is mended, it is asked again."""
 
     class Empty(Echo):
         def generate(self, prompts: Sequence[str]) -> Sequence[str]:

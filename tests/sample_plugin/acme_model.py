@@ -1,4 +1,4 @@
-"""The user is the mean of the projected texts of the items so far."""
+"""A model whose user vector is the mean of the projected texts of the items so far."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class TextMeanSettings(SequentialSettings):
 
 
 class TextMean(SequenceRecommender):
-    """The score of an item is its projected text times the mean of those of the history."""
+    """Scores an item by its projected text times the mean projected text of the history."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = TextMeanSettings.of(config)
-        table = features_of(dataset, config)["item_text"]  # a row an item, row 0 the padding
+        table = features_of(dataset, config)["item_text"]  # one row per item; row 0 is the padding
         self.text = FrozenEmbedding(table.matrix, table.fingerprint)
         self.projection = nn.Linear(table.matrix.shape[1], settings.hidden_size)
 

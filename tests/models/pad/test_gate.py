@@ -31,8 +31,8 @@ def test_bins_follow_popularity(counts: list[int], n_bins: int) -> None:
     assert ((1 <= bins[1:]) & (bins[1:] <= n_bins)).all()
     assert (np.diff(bins[1:][np.argsort(-array[1:], kind="stable")]) >= 0).all()
     total = array.sum()
-    largest = max(array[array == count].sum() for count in counts)  # interactions of items of equal counts
-    for number in range(1, n_bins + 1):  # at either end, a bin is off by less than half of `largest`
+    largest = max(array[array == count].sum() for count in counts)  # of items of equal counts
+    for number in range(1, n_bins + 1):  # at either end, a bin is off by less than half of it
         assert array[bins == number].sum() <= total / n_bins + largest
 
 
