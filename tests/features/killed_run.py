@@ -32,7 +32,7 @@ class LoggingEncoder(HashEncoder):
 
 
 def main(folder: str, log: str, count: str, pause: str) -> None:
-    """Encode ``text 0`` to ``text count-1`` and print the checksum of the vectors."""
+    """Encode ``text 0`` to ``text count-1`` and print the sum of the vectors and the counts."""
     texts = [f"text {i}" for i in range(int(count))]
     with closing(EmbeddingStore(folder)) as store:
         encoder = LoggingEncoder(log, float(pause))

@@ -50,7 +50,7 @@ def test_an_encoder_may_draw_random_numbers(
     config: PlainConfig, make_dataset: Make, encoder: CountingEncoder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """So the split that follows does not depend on whether texts are encoded or stored."""
+    """The split that follows must not depend on whether texts are encoded or already stored."""
 
     def create(config: Any) -> HashEncoder:
         random.random(), np.random.random(), torch.rand(1)
@@ -173,7 +173,7 @@ def test_data_sets_share_the_vectors_of_the_same_text(
 
 @pytest.fixture
 def read(config: PlainConfig, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that sets the features that the model reads and registers others."""
+    """Return a function that sets the features that the model reads and registers builders."""
 
     def set_reads(*names: str, **build: Any) -> None:
         config["model"] = "Mine"

@@ -70,7 +70,7 @@ def test_a_table_wider_than_the_vectors_keeps_its_last_columns(matrix: np.ndarra
 
 
 def test_items_without_a_vector_do_not_change_the_others(matrix: np.ndarray) -> None:
-    """They start at the mean, 0. The others start as they would alone, up to one scale."""
+    """Items without a vector start at the mean, 0; the others as they would alone, up to scale."""
     with_gaps = np.concatenate([matrix, np.zeros_like(matrix)])
     with_gaps[1:] += np.where(with_gaps[1:].any(1, keepdims=True), 20, 0)
     torch.manual_seed(0)

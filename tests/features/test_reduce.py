@@ -79,7 +79,7 @@ def test_zero_rows_do_not_change_the_components() -> None:
 
 
 def test_whitening_by_hand() -> None:
-    """Deviations in a ratio of 9 to 1 come to be as 3 to 1; their mean square stays at 41."""
+    """Deviations of 9 and 1 become deviations in a ratio of 3 to 1; their mean square stays 41."""
     rows = np.array([[19.0, 5], [1, 5], [10, 6], [10, 4]]) * np.sqrt(2)
     center, square = whitening(rows, 0.5)
     np.testing.assert_allclose(center, np.array([10, 5]) * np.sqrt(2))
@@ -133,7 +133,7 @@ def test_rows_of_later_items_are_predicted() -> None:
     matrix[::10], table[::10] = 0, 99
     found = expected_rows(table, matrix, later)
     np.testing.assert_allclose(found, later @ slope + constant, rtol=1e-4, atol=1e-4)
-    one = expected_rows(table[:11], matrix[:11], later)  # ten items: a single component
+    one = expected_rows(table[:11], matrix[:11], later)  # nine items give one component
     assert np.linalg.matrix_rank(one - one.mean(0), tol=1e-4) == 1
 
 

@@ -186,7 +186,7 @@ def test_a_read_only_folder(before: str, asked: list[str], answer: object) -> No
         elif before != "nothing":
             with closing(EmbeddingStore(folder)) as store:
                 encoded(store, "ab")
-        if before == "a log":  # left by a killed writer, or of one at work
+        if before == "a log":  # of a killed or a running writer
             Path(folder, "embeddings.sqlite-wal").touch()
         for file in Path(folder).iterdir():
             file.chmod(0o444)

@@ -1,4 +1,4 @@
-"""The plain copy of a GGUF file."""
+"""The unpacked copy of a GGUF file."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
 def test_an_error_names_neither_key_nor_password(
     server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The errors behind it, which --debug shows, do not name them either."""
+    """The chained errors, which --debug shows, hold no secret either."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     url = server.url.replace("//", "//me:pass%21word@") + "?token=t0ken/a&v=1&api-key=k%3Dey"
     server.said = "bad key {key} of me:pass!word at {path}; t0ken/a; 1"

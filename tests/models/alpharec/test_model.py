@@ -149,7 +149,7 @@ def test_score_users_is_the_convolution() -> None:
     expected = model._normalized()[0][1:6] @ model._normalized()[1].T
     torch.testing.assert_close(scores, expected)
     query = torch.randn(16)
-    model.query_neighbors, model.query_share = 0, 0.0  # as the authors have it
+    model.query_neighbors, model.query_share = 0, 0.0  # as in the authors' code
     moved = model.score_users(histories, query, 0.25)
     text = graph.user_means(model.text.weight)[1:6]
     f = model.text_map

@@ -96,6 +96,6 @@ def test_an_item_that_a_history_repeats_counts_once() -> None:
 
 
 def test_the_padding_is_no_text_near_to_a_query() -> None:
-    """Its cosine of 0 is above those of the items, -0.71 and -0.89."""
+    """The padding's cosine of 0 is above those of the items, -0.71 and -0.89."""
     texts = torch.tensor([[0.0, 0.0], [-1.0, -1.0], [-1.0, 0.5]])
     assert query_from_nearest_texts(torch.tensor([1.0, 0.0]), texts, 1).tolist() == [-1.0, -1.0]

@@ -350,7 +350,7 @@ def test_new_items_are_recommended_by_their_texts() -> None:
 
 
 def test_din_attends_to_the_items_before_each_target() -> None:
-    """Fed with the vectors and the user's fields, it is RecBole's DIN on the history so far."""
+    """Fed with the vectors and the user's fields, the tower is RecBole's DIN on the history."""
     _, model, _ = make(head="DIN")
     head, history = model.head, torch.tensor([[3, 7, 5, 0]])
     rows = {"item_id_list": history, "pos_item_id_list": history, "pos_label_list": history}

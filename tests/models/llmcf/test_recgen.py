@@ -1,4 +1,4 @@
-"""RecGen: which samples the writer of chains of thought learns, and which model it tunes."""
+"""RecGen: which samples the writer of chains of thought learns, and which model is tuned."""
 
 from __future__ import annotations
 

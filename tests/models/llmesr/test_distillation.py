@@ -169,8 +169,8 @@ def test_users_of_one_training_interaction_neither_teach_nor_learn(
         return users[kept], items[kept]
 
     monkeypatch.setattr("recbole_llm.models.llmesr.model.training_interactions", shortened)
-    _, model, (train, *_) = _Made().make(n_similar_users=50)  # more than there are
+    _, model, (train, *_) = _Made().make(n_similar_users=50)  # more than there are users
     model.before_training(train)
     similar = model.distillation.neighbors
     assert (similar[1] == -1).all() and not (similar == 1).any()
-    assert (similar[2] != -1).sum() == 38  # of 40 users
+    assert (similar[2] != -1).sum() == 38  # all 40 but users 1 and 2

@@ -53,7 +53,7 @@ def test_paths_of_pictures_are_no_descriptions() -> None:
 
 
 def test_histories_are_of_training_alone() -> None:
-    """Changing each user's last two items, which leave-one-out holds out, changes nothing."""
+    """Changing each user's last two items, which leave-one-out holds out, changes no history."""
     folder = write_tiny_dataset("dataset")
     before = stage().samples()
     file = folder / "tiny.inter"
