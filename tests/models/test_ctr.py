@@ -214,7 +214,7 @@ def test_head_learns_from_a_batch_of_one_row() -> None:
 def test_statistics_of_all_processes_count_a_batch_of_one_row() -> None:
     """Other processes wait for the row's statistics, so the norm stays in training mode."""
     norm, training = nn.SyncBatchNorm(2), []
-    norm.forward = lambda inputs: training.append(norm.training) or inputs  # the real one needs GPUs
+    norm.forward = lambda inputs: training.append(norm.training) or inputs  # it needs GPUs
     without_batch_of_one(norm, torch.ones(1, 2))
     assert training == [True]
 
