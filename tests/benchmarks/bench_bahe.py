@@ -1,11 +1,11 @@
-"""BAHE against the LLM that it replaces: training time and memory by the length of histories.
+"""Training time and memory of BAHE and of the LLM that it replaces, by the length of histories.
 
     python tests/benchmarks/bench_bahe.py --lengths 10 20 50 100 --out results/bahe-coupled.json
 
-Both have the same blocks of SmolLM2-135M-Instruct and learn the same targets of ml-100k, users with
-full histories. A sample is a target with its history. `prefix` encodes a history for each target as
-the coupled LLM does; `sequence`, the default, reads a window once for all of its targets. Memory is
-the peak of the whole process during training steps, interpreter and libraries among it.
+Both use the same blocks of SmolLM2-135M-Instruct and learn the same targets of ml-100k, of users
+with full histories. A sample is a target with its history. `prefix` encodes a history per target,
+as the coupled LLM does; `sequence`, the default, reads a window once for all of its targets. Memory
+is the peak of the whole process in the training steps, including the interpreter and libraries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VARIANTS = {
 
 
 def child(variant: str, options: Any) -> dict[str, Any]:
-    """Seconds a sample and MiB of a few training steps."""
+    """Return seconds per sample and peak MiB over a few training steps."""
     from recbole_llm.core.config import Config
     from recbole_llm.steps import build_model, build_trainer, load_data, start
 
@@ -56,7 +56,7 @@ def child(variant: str, options: Any) -> dict[str, Any]:
     samples = 0
     harness.reset_peak()
     for step, batch in enumerate(itertools.islice(usable, options.steps + 1)):
-        if step == 1:  # the first one warms up
+        if step == 1:  # the first step warms up
             samples, start_time = 0, time.perf_counter()
         optimizer.zero_grad()
         model.calculate_loss(batch).backward()

@@ -1,9 +1,9 @@
-"""SASRec over catalogues of millions: a training step by sampled softmax, and ranking for 64 users.
+"""SASRec with millions of items: a training step with sampled softmax, and ranking for 64 users.
 
-``bench_catalogue.py --items 1000000 --variants train-sparse rank-blocks``. ``train-`` names a value
-of ``item_table``; ``rank-blocks`` is what evaluation does, ``rank-whole`` scores all items of as
-many users as ``eval_memory_mib`` holds. Histories and targets are drawn by Zipf's law, negatives
-evenly. Times are of the CPU, which other processes change less than the clock's.
+``bench_catalogue.py --items 1000000 --variants train-sparse rank-blocks``. ``train-`` is followed
+by a value of ``item_table``. ``rank-blocks`` ranks as evaluation does; ``rank-whole`` scores all
+items at once, for as many users as fit in ``eval_memory_mib``. Histories and targets follow Zipf's
+law; negatives are uniform. Times are CPU times, which other processes disturb less than the clock.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def main() -> None:
         found[str(items)] = compare(
             __file__, options.variants, [f"--items={items}"], options.rounds
         )
-        del found[str(items)]["ratios"]  # of training to ranking
+        del found[str(items)]["ratios"]  # training against ranking says nothing
     write(found, options.out)
 
 
 def trainer_of(items: int, table: str) -> tuple[Any, dict[str, float]]:
-    """A new SASRec's trainer, the CPU seconds it took, and the memory before, MiB."""
+    """Return a new SASRec's trainer, the CPU seconds to build it, and the memory before, in MiB."""
     config = Config("SASRec", config_dict={
         "loss_type": "SSM", "item_table": table, "show_progress": False,
         "train_neg_sample_args": {"distribution": "uniform", "sample_num": NEGATIVES},
@@ -58,7 +58,7 @@ def trainer_of(items: int, table: str) -> tuple[Any, dict[str, float]]:
 
 
 def train(items: int, table: str) -> dict[str, Any]:
-    """CPU seconds of a step, and the peak of memory that the training takes, MiB."""
+    """Return CPU seconds per step, and the peak memory that training adds, in MiB."""
     trainer, found = trainer_of(items, table)
     rng, steps = np.random.default_rng(0), []
     for _ in range(STEPS):
@@ -72,8 +72,8 @@ def train(items: int, table: str) -> dict[str, Any]:
 
 
 def rank(items: int, way: str) -> dict[str, Any]:
-    """CPU and clock seconds of ranking for all users, and the peak of memory that it takes beside
-    the model, MiB."""
+    """Return CPU and clock seconds of ranking for all users, and the peak memory that ranking adds
+    to the model's, in MiB."""
     trainer, found = trainer_of(items, "sparse")
     catalogue, budget = (
         SimpleNamespace(item_num=items + 1),

@@ -1,11 +1,11 @@
-"""Cross entropy over the catalogue, loss and gradients: torch's on full logits, and ours.
+"""Loss and gradients of cross entropy over the catalogue: torch's on full logits, and ours.
 
     python tests/benchmarks/bench_cross_entropy.py --rows 2048 --items 8347 --large-items 1000000
 
-Seconds of a forward and a backward pass; MiB at the peak above the inputs; FLOP/s, counted as
-the three products that the gradients need (6 T n D), against the best that `torch.mm` and our
-`product` reach on square matrices in the same process. `--large-items` is run by ours alone at
-the same number of rows, and by both at `--few-rows`, for which the full logits still fit.
+Measured are the seconds of a forward and a backward pass, the peak MiB above the inputs, and FLOP/s
+of the three products that the gradients need (6 T n D), compared with `torch.mm` and our `product`
+on square matrices in the same process. With `--large-items`, only ours runs on all rows; both run
+on `--few-rows`, for which the full logits still fit.
 """
 
 from __future__ import annotations

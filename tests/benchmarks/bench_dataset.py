@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_dataset.py --interactions 1000000 --length 50 --large 20000000
 
-Both variants start from the same table of interactions, loaded in the process, and run RecBole's
-``dataset.build()``: sort, rows, leave-one-out split. ``--large`` is run by ours alone.
+Both variants start from the same table of interactions in memory and run RecBole's
+``dataset.build()``, which sorts, makes rows and splits leave-one-out. Only ours runs ``--large``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def build(variant: str, interactions: int, length: int, mean_history: int) -> dict[str, Any]:
-    """Build once: seconds, and MiB at the peak above the loaded table."""
+    """Build once; return seconds, and the peak MiB above the loaded table."""
     from recbole_llm.core import compat
 
     compat.apply()
@@ -62,7 +62,7 @@ def build(variant: str, interactions: int, length: int, mean_history: int) -> di
 
 
 def _dataset(variant: str, interactions: int, length: int, mean_history: int) -> Any:
-    """RecBole's or our data set around a generated table, as it is after loading a file."""
+    """RecBole's or our data set with a generated table, as if it had been loaded from a file."""
     import numpy as np
     import pandas as pd
     from recbole.data.dataset import SequentialDataset as RecBoleDataset

@@ -1,8 +1,8 @@
-"""Interactions on disk: the preparation, and training from there beside training from memory.
+"""Interactions on disk: their preparation, and training from disk compared with from memory.
 
-``bench_disk.py --interactions 1000000``; variants: ``prepare`` sorts a generated file, ``disk`` and
-``memory`` train SASRec on it for an epoch, or ``--steps``. Users are drawn evenly, 20 interactions
-each on average, items by Zipf's law; the file is in order of time, up to 3 s.
+``bench_disk.py --interactions 1000000`` runs these variants: ``prepare`` sorts a generated file;
+``disk`` and ``memory`` train SASRec on it for an epoch or for ``--steps``. Users are uniform, with
+20 interactions on average; items follow Zipf's law. Rows are in order of time up to 3 s.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def generate(folder: Path, interactions: int, items: int, seed: int = 0) -> None
 
 
 def measure(options: Any) -> dict[str, Any]:
-    """Seconds of the wall and of the CPU, and peaks of memory in MiB: all of the process's, and
-    without pages of files, which the system takes back when it needs them."""
+    """Return wall and CPU seconds, and peak MiB: of the whole process, and without pages of files,
+    which the system reclaims when it needs them."""
     name = f"made{options.interactions}"
     own = {**SETTINGS, "data_path": str(options.folder), "sort_memory_mib": options.memory}
     where = "memory" if options.child == "memory" else "disk"
@@ -94,7 +94,7 @@ def measure(options: Any) -> dict[str, Any]:
 
 
 def train(config: Config, steps: int | None) -> dict[str, float]:
-    """An epoch's batches alone, and the training on them."""
+    """Time an epoch's batches alone, and the training on them."""
     loader: Any = None
     model: Any = None
 
@@ -133,8 +133,8 @@ def timed(name: str, action: Any) -> dict[str, float]:
 
 
 class Peak:
-    """The most memory of this process, and of the disk that an unfinished folder takes, while it
-    is entered, looked at 20 times a second."""
+    """The peak memory of this process and the peak size of an unfinished folder on disk, sampled
+    20 times a second within the context."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.disk = folder, 0.0
@@ -167,7 +167,7 @@ class Peak:
 def _disk(folder: Path) -> float:
     blocks = 0
     for file in folder.glob("*.recbole-llm-part/**/*"):
-        with suppress(OSError):  # it may be gone
+        with suppress(OSError):  # the file may be gone
             blocks += file.stat().st_blocks
     return blocks * 512 / 2**20
 

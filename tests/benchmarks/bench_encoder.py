@@ -1,7 +1,7 @@
 """Encoding item titles: this package against ``SentenceTransformer.encode`` as a user calls it.
 
-Loading the model is not counted, nor is a warm-up on a few texts. Ours is the whole pipeline:
-deduplication, encoding and the commits to an empty store. Cosines are to the library's vectors.
+Loading the model and a warm-up on a few texts are not counted. Ours is the whole pipeline:
+deduplication, encoding, commits to an empty store. Cosines compare our vectors to the library's.
 
     python tests/benchmarks/bench_encoder.py --items data/shop/shop.item --out r.json
 """
@@ -24,7 +24,7 @@ import numpy as np
 Times = tuple[float, float]
 WARM_UP = 64  # texts
 STOCK = "sentence_transformers"
-PLAIN = "_plain"  # ending of variants with torch's products in the place of oneDNN's packed ones
+PLAIN = "_plain"  # suffix of variants with torch's products instead of oneDNN's packed ones
 VARIANTS = (STOCK, "ours_float32", f"ours_float32{PLAIN}", "ours_bfloat16")
 
 
@@ -36,7 +36,7 @@ def read_texts(arguments: argparse.Namespace) -> list[str]:
 
 
 def timed(encode: Callable[[], np.ndarray]) -> tuple[Times, np.ndarray]:
-    """Seconds by the clock, seconds of all threads (which other processes disturb less), result."""
+    """Return clock seconds and CPU seconds (which other processes disturb less), and the result."""
     clock, cpu = time.perf_counter(), time.process_time()
     vectors = encode()
     return (time.perf_counter() - clock, time.process_time() - cpu), vectors
@@ -69,7 +69,7 @@ def encode_ours(texts: list[str], folder: Path, dtype: str) -> tuple[Times, np.n
 
 
 def child(arguments: argparse.Namespace) -> None:
-    """One measurement; the vectors go to a file for the comparison."""
+    """Measure one variant, and write its vectors to a file for the comparison."""
     from recbole_llm.features.encoders.sentence_transformer import bundled_folder
 
     folder: Path | None = arguments.model or bundled_folder()
@@ -91,7 +91,7 @@ def child(arguments: argparse.Namespace) -> None:
 
 
 def flops(folder: Path, texts: list[str]) -> float:
-    """Operations of the model's products over the texts' own tokens, without attention."""
+    """FLOPs of the model's matrix products over the texts' tokens, without attention or padding."""
     from recbole_llm.features.encoders.packed import SentenceBert
     from recbole_llm.features.settings import EncoderSettings
 
@@ -103,7 +103,7 @@ def flops(folder: Path, texts: list[str]) -> float:
 
 
 def gemm_gflops(dtype: str) -> float:
-    """The best of torch's products at the model's largest shape, GFLOP/s."""
+    """The best speed of torch's matrix product at the model's largest shape, in GFLOP/s."""
     import torch
 
     kind = getattr(torch, dtype)
@@ -125,7 +125,7 @@ def cosines(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All measurements and what follows from them."""
+    """Run all measurements, and compare the vectors."""
     import sentence_transformers
     import transformers
 
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to encode, and with which model."""
+    """Add the arguments that say what to encode, and with which model."""
     parser.add_argument("--items", type=Path, help="an .item file")
     parser.add_argument("--field", default="title", help="its text field")
     parser.add_argument("--limit", type=int, help="number of texts; all by default")

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_evaluation.py --model LightGCN --dataset prime-pantry \\
         --data-path DATA --rounds 1
 
-Seconds are of ``trainer.evaluate`` over the validation users; the metrics of both are compared.
-``prepare`` is the split, samplers and loaders.
+``seconds`` is the time of ``trainer.evaluate`` over the validation users, ``prepare_seconds`` that
+of the split, samplers and loaders. The metrics of both are compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def evaluate(variant: str, arguments: Any) -> dict[str, Any]:
-    """Evaluate once: seconds to prepare and to evaluate, MiB at the peak, metrics."""
+    """Evaluate once; return seconds to prepare and to evaluate, peak MiB, and metrics."""
     if variant == "ours":  # as the command does, before torch is loaded
         from recbole_llm.commands.shared import rest_when_idle
 

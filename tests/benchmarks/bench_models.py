@@ -1,10 +1,10 @@
-"""Training speed of a method, and which part of it takes how much of the time.
+"""Training speed of a method, and the share of the time that each of its parts takes.
 
     python tests/benchmarks/bench_models.py --model LLMESR --dataset prime-pantry \\
         --data-path DATA --options="--encoder=bundled"
 
-A sample is a supervised target. Time belongs to the innermost part that runs; the backward pass
-is one part, but for the parts that it calls by themselves. The first epoch is not counted.
+A sample is a supervised target. Time counts for the innermost part that runs. The backward pass
+is one part, except for the parts that it calls. The first epoch is not counted.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ PARTS = {
     "AlphaRec: map": "recbole_llm.models.alpharec.text_map:MLPMap.on_graph",
     "AlphaRec: scores": "recbole_llm.models.alpharec.model:pair_scores",
 }
-WHOLE = ("LLMESR: states of similar users",)  # parts within it belong to it
+WHOLE = ("LLMESR: states of similar users",)  # other parts that run within these count for them
 
 
 class Clock:
-    """Seconds by part; time goes to the innermost of the parts that run."""
+    """Seconds by part; time counts for the innermost part that runs."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -49,14 +49,14 @@ class Clock:
         self.since = 0.0
 
     def note(self) -> None:
-        """Give the time since the last call to the part that ran."""
+        """Count the time since the last call for the part that ran."""
         now = time.perf_counter()
         if self.running:
             self.seconds[self.running[-1]] += now - self.since
         self.since = now
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` with its time counted, while an epoch is."""
+        """Wrap `function` so that its time counts for `part` while an epoch is timed."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             if not self.running or self.running[-1] in WHOLE:
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def train(arguments: Any) -> dict[str, Any]:
-    """Train some epochs: targets a second, and the share of each part."""
+    """Train some epochs; return targets per second, and each part's share of the time."""
     from recbole.trainer import Trainer
     from recbole.utils import init_seed
 
@@ -133,7 +133,7 @@ def train(arguments: Any) -> dict[str, Any]:
 
 
 def _watch(clock: Clock, model: Any) -> None:
-    """Put every part that exists under the clock, and count the model's targets."""
+    """Time every part with the clock, and count the model's targets."""
     for part, address in PARTS.items():
         module, _, path = address.partition(":")
         *outer, name = path.split(".")

@@ -1,18 +1,18 @@
-"""What each hand-written part gains: with it, and with torch's or the library's own in its place.
+"""What each hand-written part gains over the code of torch or of the library that it replaces.
 
-Seconds of a SASRec epoch at sequence level, on ml-100k with L = 50, and with --data-path on
-prime-pantry with L = 20; each variant leaves out one part, `none` all of them:
+Seconds of a SASRec epoch at sequence level, on ml-100k with L = 50 and, given --data-path, on
+prime-pantry with L = 20; each variant leaves out one part, and `none` leaves out all of them:
 
     python tests/benchmarks/bench_parts.py training --data-path DATA
 
-Seconds of encoding item titles by the library, by our BERT, and by our BERT without its oneDNN
+Seconds to encode item titles with the library, with our BERT, and with our BERT without its oneDNN
 weights, as in `bench_encoder.py`:
 
     python tests/benchmarks/bench_parts.py encoder --items data/shop/shop.item
 
-The replacements are in this file; the package has switches for `malloc` and `fused_optimizer`
-alone. `onednn` is no part left out: it sends all products through oneDNN, also where the package
-thinks that it does not pay.
+The replacements are in this file, since the package has switches only for `malloc` and
+`fused_optimizer`. `onednn` leaves no part out: it sends all products through oneDNN, even where
+the package expects oneDNN to be slower.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ALL = "all"
 
 
 def without_packing() -> None:
-    """Every slot is a token, padding too."""
+    """Treat every slot as a token, padding included."""
     import torch
 
     from recbole_llm.layers import packing
@@ -49,7 +49,7 @@ def without_packing() -> None:
 
 
 def without_dropout() -> None:
-    """torch's dropout, and its Bernoulli numbers inside our attention."""
+    """Use torch's dropout, and its Bernoulli numbers inside our attention."""
     import torch
     from torch import Tensor, nn
 
@@ -65,7 +65,7 @@ def without_dropout() -> None:
 
 
 def without_matmul() -> None:
-    """torch's products: no oneDNN, no rows rounded up to a tile, no layers side by side."""
+    """Use torch's products: no oneDNN, no rows rounded up to a tile, one product per layer."""
     import torch
     from torch import Tensor, nn
 
@@ -81,21 +81,21 @@ def without_matmul() -> None:
 
 
 def with_onednn() -> None:
-    """All products through oneDNN."""
+    """Send all products through oneDNN."""
     from recbole_llm.layers import matmul
 
     matmul.onednn_pays = lambda: True  # type: ignore[assignment]
 
 
 def without_attention() -> None:
-    """torch's fused attention between the padded rows."""
+    """Use torch's fused attention on padded rows."""
     from recbole_llm.layers import attention
 
     attention.attend = attention.attend_padded
 
 
 def without_cross_entropy() -> None:
-    """torch's cross entropy of all logits at once."""
+    """Use torch's cross entropy on all logits at once."""
     import torch.nn.functional as F
     from torch import Tensor
 
@@ -111,7 +111,7 @@ def without_cross_entropy() -> None:
 
 
 def without_malloc() -> None:
-    """glibc's allocator as it is."""
+    """Leave glibc's allocator as it is."""
     os.environ["RECBOLE_LLM_MALLOC"] = "0"
 
 
@@ -123,12 +123,12 @@ PARTS: dict[str, Callable[[], None]] = {
     "cross_entropy": without_cross_entropy,
     "malloc": without_malloc,
 }
-FUSED = "fused_optimizer"  # left out by its own key
+FUSED = "fused_optimizer"  # switched off by its config key
 VARIANTS = (ALL, *PARTS, FUSED, "none", "onednn")
 
 
 def leave_out(variant: str) -> None:
-    """Put torch's own in the place of what a variant does without; in this process, for good."""
+    """Replace what a variant leaves out by torch's own, for the rest of this process."""
     if variant == "onednn":
         with_onednn()
     for part in PARTS if variant == "none" else PARTS.keys() & {variant}:
@@ -136,7 +136,7 @@ def leave_out(variant: str) -> None:
 
 
 def child(arguments: argparse.Namespace) -> None:
-    """One variant: as the command does, the threads' waiting is set before torch is loaded."""
+    """Measure one variant. As in the command, how threads wait is set before torch is loaded."""
     from recbole_llm.commands.shared import rest_when_idle
 
     rest_when_idle()
@@ -151,7 +151,7 @@ def child(arguments: argparse.Namespace) -> None:
 
 
 def training(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every data set with every variant."""
+    """Compare the variants on each data set."""
     settings = [("ml-100k", 50, None)]
     if arguments.data_path:
         settings.append(("prime-pantry", 20, os.path.abspath(arguments.data_path)))
@@ -164,7 +164,7 @@ def training(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def print_table(title: str, compared: dict[str, Any]) -> None:
-    """Median seconds of each variant, and how many times the first one's they are."""
+    """Print the median seconds of each variant, and their ratio to the first variant's."""
     medians = compared["medians"]
     first = next(iter(medians.values()))["seconds"]
     print(f"\n{title}\n{'':<18}{'seconds':>10}{'x first':>10}")

@@ -1,9 +1,9 @@
-"""Recommending for many users from an exported model: memory, users a second, latency.
+"""Recommending for many users from an exported model: memory, users per second, latency.
 
     python tests/benchmarks/bench_recommend.py --users 1000000 --items 10000 --output result.json
 
-Users and items are generated; the model is a SASRec of one epoch, exported, whose histories are
-then replaced by as many as asked for. Beside it: torch's product and top-k alone.
+Users and items are generated. The model is a SASRec that is trained for one epoch and exported; its
+histories are then replaced by those of `--users`. For comparison: torch's product and top-k alone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def make_model(items: int) -> None:
-    """An exported SASRec in ``model/``."""
+    """Train SASRec, and export it to ``model/``."""
     import recbole_llm
 
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def make_model(items: int) -> None:
 
 
 def raw_speed(items: int) -> float:
-    """Users a second of torch alone."""
+    """Users per second of torch's product and top-k alone."""
     import torch
 
     states, vectors = torch.randn(1024, 64), torch.randn(items, 64)
@@ -75,7 +75,7 @@ def raw_speed(items: int) -> float:
 
 
 def latency() -> dict[str, float]:
-    """Milliseconds until the first answer, and of 1 and 64 users after it."""
+    """Milliseconds to load and give the first answer, and for 1 and 64 users after that."""
     from recbole_llm.tasks.recommend import Standalone
 
     rng = np.random.default_rng(1)
@@ -99,7 +99,7 @@ def latency() -> dict[str, float]:
 
 
 def replace_users(names: list[str], starts: np.ndarray, items: np.ndarray) -> None:
-    """Give the exported model these histories, with the digest that is checked."""
+    """Replace the histories of the exported model, and their digest, which is checked."""
     from recbole_llm.core.checkpoints.tokens import encode_names
     from recbole_llm.core.digest import file_digest
 

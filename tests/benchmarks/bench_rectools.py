@@ -6,9 +6,9 @@ RecTools needs an environment of its own, whose Python is an argument:
     python tests/benchmarks/bench_rectools.py --rectools-python rectools/bin/python \\
         --dataset prime-pantry --data-path DATA --length 20
 
-Both train on each user's interactions but the last two, on windows of `--length`, with two
-blocks of two heads and 64 dimensions. RecTools takes 512 sequences a step, of which it keeps the
-last `--length` interactions; ours 2,048 targets a step, of the whole histories.
+Both train on all interactions of each user except the last two, in windows of `--length`, with two
+blocks of two heads and 64 dimensions. A step of RecTools takes 512 sequences, cut to their last
+`--length` interactions; a step of ours takes 2,048 targets, from whole histories.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Training a stock sequential model: RecBole's loop, and this package's sequence-level one.
 
-Seconds of an epoch (no evaluation), stock as installed and with anomaly detection off:
+Seconds of an epoch without evaluation; stock as installed, and with anomaly detection off:
 
     python tests/benchmarks/bench_training.py epoch --dataset ml-100k --length 50
 
@@ -9,9 +9,9 @@ Whole runs with early stopping: seconds to stock's best validation score, and te
     python tests/benchmarks/bench_training.py run --dataset prime-pantry \\
         --data-path DATA --length 20 --seeds 2020 2021 2022
 
-Every run is a process of its own, the variants in turn. `stock` is RecBole as it is when
-installed: importing it turns autograd's anomaly detection on. `stock_quiet` has that off. Model,
-optimizer, learning rate and targets a step are the same for all; `--ours key=value` changes ours.
+Every run is a process of its own, and the variants take turns. `stock` is RecBole as installed,
+whose import turns autograd's anomaly detection on; `stock_quiet` turns it off. Model, optimizer,
+learning rate and targets per step are the same for all; `--ours key=value` changes ours.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _passed(arguments: argparse.Namespace, **changes: Any) -> list[str]:
 
 
 def epochs(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train some epochs: median seconds of one, the first left out where there are several."""
+    """Train some epochs; return their median seconds, without the first if there are several."""
     ours = arguments.child == "ours"
     _, trainer, loaders = _prepare(arguments)
     seconds = []
@@ -90,7 +90,7 @@ def epochs(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def whole_run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train with early stopping, then test: the validation score after each epoch, and when."""
+    """Train with early stopping, then test; also return when each epoch ended, and its score."""
     with tempfile.TemporaryDirectory() as folder:
         _, trainer, loaders = _prepare(arguments, folder)
         trace: list[tuple[float, float]] = []
@@ -110,7 +110,7 @@ def whole_run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compare_runs(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Runs of each variant over the seeds; time to the first variant's best validation score."""
+    """Run each variant with each seed; compare the times to the first variant's best score."""
     runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in arguments.variants}
     for seed in arguments.seeds:
         for variant in arguments.variants:
@@ -182,7 +182,7 @@ def _prepare_ours(arguments: argparse.Namespace, settings: dict[str, Any]) -> tu
 
 
 def _prepare_stock(arguments: argparse.Namespace, settings: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """What RecBole's run_recbole does, with its own classes."""
+    """Do what RecBole's run_recbole does, with RecBole's own classes."""
     import torch
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation

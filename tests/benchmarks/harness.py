@@ -1,4 +1,4 @@
-"""Runs variants of a benchmark in turn, each in its own process; medians and ratios as JSON."""
+"""Run the variants of a benchmark in turn, each in its own process; write medians and ratios."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_child(script: str, variant: str, arguments: Sequence[str]) -> dict[str, 
 def compare(
     script: str, variants: Sequence[str], arguments: Sequence[str], rounds: int
 ) -> dict[str, Any]:
-    """Run the variants in turn; medians, and the first variant's over each other's."""
+    """Run the variants in turn; return medians, and the first variant's divided by the others'."""
     runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
     for _ in range(rounds):
         for variant in variants:
@@ -106,7 +106,7 @@ def write(result: dict[str, Any], out: Path | None) -> None:
 
 
 def reset_peak() -> float:
-    """Forget the peak so far (Linux); memory in use now, MiB."""
+    """Reset the peak where the system can (Linux); return the memory in use now, in MiB."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

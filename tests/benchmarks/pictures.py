@@ -1,9 +1,9 @@
-"""Whether pictures are read: a data set whose pictures carry the signal and whose texts do not.
+"""A check that pictures are used: in its data set, pictures carry the signal and texts do not.
 
-Items are emoji of npm's ``emoji-datasource-twitter`` (real pictures), histories are generated: a
-user likes two kinds of emoji (its subcategories, such as mammals or flags), and nine of ten items
-are of these. Texts are random words. Three runs: vectors of texts, of pictures, and of pictures
-that were shuffled among the items.
+Items are the emoji of npm's ``emoji-datasource-twitter``, which are real pictures. Histories are
+generated: a user likes two kinds of emoji (subcategories such as mammals or flags), and nine of ten
+items are of these kinds. Texts are random words. The three runs use vectors of texts, of pictures,
+and of pictures that were shuffled among the items.
 
     npm pack emoji-datasource-twitter@16.0.0 && tar xzf emoji-datasource-twitter-16.0.0.tgz
     python tests/benchmarks/pictures.py --emoji=package --out=pictures.json [-- --key=value …]
@@ -23,12 +23,12 @@ import numpy as np
 from recbole_llm import run_recbole_llm
 
 SEED, USERS, KINDS, LENGTH, NOISE = 0, 2000, 2, 10, 0.1
-SMALLEST = 10  # emoji of a kind
+SMALLEST = 10  # emoji; smaller kinds are left out
 Emoji = list[dict[str, Any]]
 
 
 def write(emoji: Path, folder: Path) -> None:
-    """The data sets ``emoji`` and ``shuffled``, which differ in whose picture is whose."""
+    """Write the data sets ``emoji`` and ``shuffled``; in the latter, pictures change items."""
     rng = np.random.default_rng(SEED)
     listed: Emoji = json.loads((emoji / "emoji.json").read_text(encoding="utf-8"))
     kinds: dict[str, Emoji] = {}

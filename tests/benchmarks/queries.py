@@ -49,7 +49,7 @@ QUERIES = {
 }
 
 
-# query_neighbors and query_text_share; the first is the authors' way, (10, 0.5) the default
+# (query_neighbors, query_text_share): the first pair is the authors', (10, 0.5) the default.
 CHOICES = [(0, 0.0), (10, 0.0), (50, 0.0), (0, 0.5), (10, 0.3), (10, 0.5), (10, 0.7), (50, 0.5)]
 
 

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/teachers.py --checkpoint=saved/LLMESR-….pth [--alpha=0.1] [--key=value]
 
-Prints NDCG@10 on validation (all items ranked) of each user's own state, of the mean state of the
-similar users, and of that of as many users at random; and the length of the two losses' gradients
-with respect to a user's state at the last training position. The recommendation loss is a mean
-over targets, distillation one over users, so a user's position gets alpha times the targets a
-user more of the latter.
+Prints NDCG@10 on validation, with all items ranked, for each user's own state, for the mean state
+of the similar users, and for the mean state of as many random users. Also prints the ratio of the
+norms of the two losses' gradients with respect to a user's state at the last training position.
+The recommendation loss is a mean over targets and distillation is a mean over users, so that the
+gradient of distillation counts alpha times the number of targets per user.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 def states_of(model: Any, histories: Histories, users: Tensor, whole: bool) -> Tensor:
     """States of users, int [B] -> [n_users, S]: after the whole training history, or before its
-    last item, where the user is taught."""
+    last item, which is the state that distillation trains."""
     states = torch.zeros(len(histories.lengths), model.network.size)
     for block in users.split(BLOCK):
         rows = histories.before_last(block, model.max_seq_length - whole)  # [b, l]
@@ -82,13 +82,13 @@ def states_of(model: Any, histories: Histories, users: Tensor, whole: bool) -> T
 
 
 def mean_of(states: Tensor, others: Tensor) -> Tensor:
-    """Mean state of each user's others, -1 for none: [n_users, S], int [n_users, N]."""
+    """Mean state of each user's others (-1: none), [n_users, S], int [n_users, N]."""
     there = (others >= 0).unsqueeze(2).float()
     return (states[others.clamp(min=0)] * there).sum(1) / there.sum(1).clamp(min=1)
 
 
 def ndcg(states: Tensor, items: Tensor, targets: Tensor) -> float:
-    """NDCG@10 of one target a row, among all items: [R, S], [n, S], int [R]."""
+    """NDCG@10 with one target per row, among all items: [R, S], [n, S], int [R]."""
     gains = torch.zeros(len(targets))
     for rows in torch.arange(len(targets)).split(BLOCK):
         scores = states[rows] @ items.T
