@@ -35,7 +35,7 @@ QUIET = {
 }  # fmt: skip
 # Keys whose numbers have no lower bound on purpose: a logit, and layers counted from the end.
 UNBOUNDED = {"gamma_2", "encoder_layer", "gpu_id", "threshold"}
-# Combinations that single keys do not show.
+# Bad combinations, which the bad values of single keys do not cover.
 TOGETHER: tuple[tuple[str, dict[str, Any]], ...] = (
     ("PAD", {"n_heads": 3}),
     ("LLMESR", {"n_heads": 5}),
@@ -113,13 +113,13 @@ def _kinds(annotation: Any) -> list[Any]:
     origin = get_origin(annotation)
     if origin in (list, dict, Literal) or not arguments:
         return [annotation]
-    # Annotated and unions alike: what stands first, or each of them.
+    # The type is the first argument of Annotated; of a union, every argument is a type.
     parts = arguments[:1] if hasattr(annotation, "__metadata__") else arguments
     return [kind for part in parts for kind in _kinds(part)]
 
 
 def _of_texts(kinds: list[Any]) -> bool:
-    """Whether a list of texts is among the types, for which a single text may stand."""
+    """Whether the types include a list of texts, which may be given as a single text."""
     parts = [part for kind in kinds if get_origin(kind) is list for part in get_args(kind)]
     return str in [kind for part in parts for kind in _kinds(part)]
 
@@ -184,18 +184,18 @@ def edges() -> list[tuple[str, dict[str, Any]]]:
 
 
 def configure(model: str, keys: dict[str, Any]) -> None:
-    """The configuration alone."""
+    """Make the configuration alone."""
     Config(model, "tiny", config_dict={**QUIET, **keys})
 
 
 def train(model: str, keys: dict[str, Any]) -> None:
-    """A whole run; models of labels get theirs from the ratings."""
+    """Run a model; models that learn from labels get them from the ratings."""
     labels = {"threshold": {"rating": 3}} if model in ("DIN", "DeepFM") else {}
     run_recbole_llm(model, "tiny", config_dict={**QUIET, **labels, **keys})
 
 
 def outcome(action: Callable[[], object], keys: Collection[str]) -> str:
-    """ok, refused (one line that names a key), or what went wrong."""
+    """Return ok, refused (in one line that names a key), or what went wrong."""
     try:
         action()
     except ValueError as error:
@@ -229,7 +229,7 @@ def campaign(seed: int = 0, runs: int = 120) -> dict[str, Counter[str]]:
     allowed: Counter[str] = Counter()
     sample = random.Random(seed).sample(edges(), runs)
     for model, keys in sample:
-        # What depends on the data, such as a loss that is nan, need not name the key.
+        # Errors that depend on the data, such as a loss of nan, need not name the key.
         result = outcome(partial(train, model, keys), [""])
         allowed[result] += 1
         if result not in ("ok", "refused"):

@@ -1,8 +1,8 @@
-"""Crafted checkpoints: pickled code, bombs, wrong types, paths and endpoints of others.
+"""Crafted checkpoints: pickled code, bombs, wrong types, foreign paths and endpoints.
 
 ``python tests/campaigns/checkpoints.py`` prints the counts. Each file is given to ``recommend``:
-no code of it may run, and what cannot be used must end in one line. Where only settings are
-crafted, they must be ignored: the recommendations are those of the honest file.
+none of its code may run, and a file that cannot be used must be refused in one line. If only
+settings are crafted, they must be ignored: the recommendations are those of the honest file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 SENTINEL = "executed"
 SECRET = "RECBOLE_LLM_TEST_SECRET"
-SERVER = socket.create_server(("127.0.0.1", 0))  # of the attacker
+SERVER = socket.create_server(("127.0.0.1", 0))  # the attacker's
 PORT = SERVER.getsockname()[1]
 KEYS = {
     "show_progress": False, "data_path": "dataset", "encoder": "hash",
@@ -41,7 +41,7 @@ Write = Callable[[State, Path], None]
 
 
 class Payload:
-    """Runs code where it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return os.mkdir, (SENTINEL,)
@@ -63,7 +63,7 @@ def _config(**changes: Any) -> Write:
 
 
 def _weights(edit: Callable[[torch.Tensor], Any]) -> Write:
-    """Another value of the item table."""
+    """Write a checkpoint with an edited item table."""
 
     def write(state: State, file: Path) -> None:
         weights = OrderedDict(state["state_dict"])
@@ -109,7 +109,7 @@ def _bomb(state: State, file: Path) -> None:
 
 
 def _overlapping(state: State, file: Path) -> None:
-    """Two names for one part."""
+    """An archive in which many names share one part."""
     torch.save(state, file)
     with zipfile.ZipFile(file, "a") as archive:
         largest = max(archive.infolist(), key=lambda part: part.file_size)
@@ -168,7 +168,7 @@ def _foreign(packed: Any) -> Any:
     return packed
 
 
-# Must end in one line.
+# Files that must be refused in one line.
 REFUSED: dict[str, Write] = {
     "a pickle": _pickled,
     "an old-format archive with code": _legacy,
@@ -238,14 +238,14 @@ REFUSED: dict[str, Write] = {
 
 
 def _endpoint(state: State, file: Path) -> None:
-    """A model that reads texts, of an encoder at the attacker's."""
+    """A model that reads texts, whose encoder is at the attacker's endpoint."""
     state = torch.load("text.pth", weights_only=True)
     own = {"encoder": "openai", "encoder_model": "m", "encoder_api_key_env": SECRET}
     _config(**own, encoder_base_url=f"http://127.0.0.1:{PORT}/v1")(state, file)
 
 
 REFUSED["texts for another's endpoint"] = _endpoint
-# Crafted settings that must be without effect.
+# Crafted settings that must have no effect.
 IGNORED: dict[str, Write] = {
     "an honest file": _with(),
     "a saved data set": _config(dataset_save_path="evil.pkl", save_dataset=True),
@@ -296,7 +296,7 @@ def recommend(file: str) -> tuple[int, str]:
 
 
 def campaign() -> tuple[Counter[str], list[str]]:
-    """Run all cases in a folder of their own; counts, and what went wrong."""
+    """Run all cases in the current folder; return the counts, and what went wrong."""
     if "hash" not in list_encoders():
         get_plugins().register(testing, "testing")
     write_tiny_dataset("dataset")

@@ -2,10 +2,10 @@
 
     python tests/campaigns/data_sets.py --seed 0 --rounds 2
 
-A mutation of the tiny data set says what a right reading of it holds, or that there is none. A run
-makes the configuration, the data set with its texts' vectors, and the loaders. It must end with
-the users, items and interactions of the right reading, or in a ValueError of one line; a
-data set without a right reading must be refused by the models that read the file.
+Each mutation of the tiny data set says what a right reading of it holds, or that there is none. A
+run makes the configuration, the data set with the vectors of its texts, and the loaders. It must
+end with the users, items and interactions of the right reading, or in a ValueError of one line.
+Models that read the malformed file must refuse a data set without a right reading.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Case:
 
     Args:
         files: the bytes of each file, by suffix.
-        right: the tables of its right reading; None where there is none.
+        right: the tables of its right reading; None if it has no right reading.
         readers: the models that read what is malformed.
     """
 
@@ -69,7 +69,7 @@ def files(tables: Tables, **other: bytes) -> dict[str, bytes]:
 
 
 def renamed(tables: Tables, column: str, old: str, new: str) -> Tables:
-    """An id under another name, in all files."""
+    """Rename an id in all files."""
     changed: Tables = {}
     for suffix, rows in tables.items():
         places = [i for i, name in enumerate(rows[0]) if name == f"{column}:token"]
@@ -81,7 +81,7 @@ def renamed(tables: Tables, column: str, old: str, new: str) -> Tables:
 
 
 def ids(name: str, readable: bool = True) -> Iterator[Callable[..., Case]]:
-    """An item, and a user, of that name; or, where it is no name, one record with it."""
+    """Mutations that rename an item or a user; an unreadable name is given to one record only."""
     for column in ("item_id", "user_id"):
 
         def mutate(tables: Tables, rng: Any, column: str = column) -> Case:
@@ -97,20 +97,20 @@ def ids(name: str, readable: bool = True) -> Iterator[Callable[..., Case]]:
 
 
 def cell(suffix: str, column: str, value: str, readable: bool = False) -> Callable[..., Case]:
-    """One value of a file replaced."""
+    """Replace one value of a file."""
 
     def mutate(tables: Tables, rng: Any) -> Case:
         rows = tables[suffix]
         at = rows[0].index(column)
         rows[int(rng.integers(1, len(rows)))][at] = value
-        readers = READS[suffix] - {"AlphaRec"} if suffix == "item" else READS[suffix]  # text to it
+        readers = READS[suffix] - {"AlphaRec"} if suffix == "item" else READS[suffix]  # text there
         return Case(files(tables), tables if readable else None, readers)
 
     return mutate
 
 
 def header(suffix: str, old: str, new: str) -> Callable[..., Case]:
-    """A field of a header replaced."""
+    """Replace a field of a header."""
 
     def mutate(tables: Tables, rng: Any) -> Case:
         tables[suffix][0][tables[suffix][0].index(old)] = new
@@ -120,12 +120,12 @@ def header(suffix: str, old: str, new: str) -> Callable[..., Case]:
 
 
 def written(suffix: str, write: Writer, readable: bool = False) -> Callable[..., Case]:
-    """A file written in another way."""
+    """Write a file in another way."""
 
     def mutate(tables: Tables, rng: Any) -> Case:
         found = write(tables[suffix], rng)
         raw = found.encode() if isinstance(found, str) else found
-        # A zero byte in a title is a character of a text, to who reads texts.
+        # AlphaRec reads texts, in which a zero byte is a character like any other.
         readers = READS[suffix] - {"AlphaRec"} if raw.count(0) == 1 else READS[suffix]
         return Case(files(tables, **{suffix: raw}), tables if readable else None, readers)
 
@@ -133,7 +133,7 @@ def written(suffix: str, write: Writer, readable: bool = False) -> Callable[...,
 
 
 def line(change: Callable[[str], str]) -> Writer:
-    """One line of a file changed."""
+    """Change one line of a file."""
 
     def write(rows: Rows, rng: Any) -> str:
         lines = text(rows).splitlines(keepends=True)
@@ -160,7 +160,7 @@ def _open_quotes(rows: Rows, rng: Any) -> str:
 
 
 def _twice(suffix: str) -> Callable[..., Case]:
-    """A record given twice: one interaction more, no item or user more."""
+    """Repeat a record, which adds an interaction but no item or user."""
 
     def mutate(tables: Tables, rng: Any) -> Case:
         rows = tables[suffix]
@@ -253,7 +253,7 @@ def expected(case: Case, model: str) -> tuple[int, int, int]:
 
 
 def run(folder: Path, model: str, case: Case) -> str:
-    """loaded, refused, or what went wrong."""
+    """Return loaded, refused, or what went wrong."""
     target = folder / "tiny"
     for suffix, raw in case.files.items():
         (target / f"tiny.{suffix}").write_bytes(raw)
@@ -277,7 +277,7 @@ def run(folder: Path, model: str, case: Case) -> str:
 
 
 def campaign(seed: int = 0, rounds: int = 1) -> dict[str, Any]:
-    """Runs by outcome, and each run that went wrong."""
+    """Run all mutations; return the number of runs by outcome, and each run that went wrong."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     if "hash" not in loading.list_encoders():

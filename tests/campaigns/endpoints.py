@@ -1,4 +1,4 @@
-"""Misbehaving embeddings endpoints: nothing bad is stored, and each is one line.
+"""Misbehaving embedding endpoints: no bad vector is stored, and each error is one line.
 
 ``python tests/campaigns/endpoints.py`` prints a line per endpoint and the counts. The right vector
 of a text is (its length, 1), so that every stored row can be checked.
@@ -53,7 +53,7 @@ def data(change: Callable[[list[dict[str, Any]]], Any] = lambda e: e) -> Answer:
 
 
 def vector(value: Any) -> Answer:
-    """The second text's vector is something else."""
+    """An answer in which the second text's vector is replaced."""
     return data(lambda made: made[1].update(embedding=value))
 
 
@@ -97,7 +97,7 @@ def long(handler: Handler, texts: list[str]) -> None:
 
 
 def once_short(handler: Handler, texts: list[str]) -> None:
-    """Breaks off the first time, and answers the second."""
+    """Break off the first answer, and complete the second."""
     if handler.server.requests == 1:
         handler.head(200, 100)
         handler.send(b'{"data": [')
@@ -123,7 +123,7 @@ def base64_vectors(made: list[dict[str, Any]]) -> None:
 
 HTML = b"<!doctype html><html><body>Sign in\r\n to go on</body></html>"
 GOOD = json.dumps({"data": entries(TEXTS)}).encode()
-# Kept: texts whose vector is right and is stored in spite of the others; None: all of them.
+# An answer, and the texts whose right vectors are stored despite the bad ones; None: all texts.
 Case = tuple[Answer, tuple[str, ...] | None]
 CASES: dict[str, Case] = {
     "a good answer": (data(), None),
@@ -200,7 +200,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
-    gone = threading.Event()  # the campaign is over
+    gone = threading.Event()  # set when the campaign is over
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -226,7 +226,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, *args: Any) -> None:
-        """Quiet."""
+        """Write no log."""
 
 
 @contextlib.contextmanager
@@ -275,7 +275,7 @@ def _faults(
     faults = [f"{t!r} is stored as {row}" for t, row in rows.items() if answer is not
               wider_each_time and row != [len(t), 1.0]]  # fmt: skip
     wanted = TEXTS if kept is None else list(kept)
-    if answer is wider_each_time:  # the first one is as good as the others
+    if answer is wider_each_time:  # the first width is as good as the others
         faults += [f"{len(rows)} widths are stored"] if len(rows) != 1 else []
     elif list(rows) != wanted:
         faults.append(f"stored are {list(rows)}, expected {wanted}")
@@ -290,7 +290,7 @@ def _faults(
 
 
 def run() -> list[Outcome]:
-    """All cases, one after the other, on a server of this machine."""
+    """Run all cases, one after the other, against a local server."""
     proxies = [name for name in os.environ if name.lower().endswith("_proxy")]
     before = {name: os.environ.pop(name) for name in proxies}
     os.environ["CAMPAIGN_KEY"] = f"key-{SECRET}"

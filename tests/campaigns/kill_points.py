@@ -1,6 +1,6 @@
-"""Trainings killed at chosen points, resumed, and compared bit for bit with whole ones.
+"""Trainings killed at chosen points, resumed, and compared bit for bit with uninterrupted ones.
 
-``python tests/campaigns/kill_points.py [MODEL …]`` prints a line a model; a fault ends it with 1.
+``python tests/campaigns/kill_points.py [MODEL …]`` prints a line per model; faults give status 1.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from recbole.trainer import Trainer as RecBoleTrainer
 from recbole_llm.trainers.phased import PhasedTrainer
 from recbole_llm.trainers.trainer import Trainer
 
-# Where a run can be killed: a function, and the shares of its calls of which one is the last.
-# RecBole looks for nan once a batch, and validates between two epochs.
+# Where a run can be killed: at a call of a function, given as a share of all of its calls.
+# RecBole checks for nan once per batch, and validates between two epochs.
 POINTS: dict[str, tuple[Any, str, tuple[float, ...]]] = {
     "batch": (RecBoleTrainer, "_check_nan", (1 / 6, 3 / 6, 5 / 6)),  # one in each of PAD's phases
     "between epochs": (Trainer, "_valid_epoch", (0, 0.6)),
@@ -43,7 +43,7 @@ def count(point: str, folder: Path) -> None:
 
 
 def die(point: str, number: int) -> None:
-    """Let the n-th call be the last thing that this process does."""
+    """Make this process kill itself at the n-th call."""
     calls = 0
 
     def last(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -68,7 +68,7 @@ def _wrap(point: str, around: Callable[..., Any]) -> None:
 
 
 def whole_run(case: str, folder: Path) -> dict[str, int]:
-    """A run that is not killed; how often each point is passed."""
+    """Run without a kill; return how often each point is passed."""
 
     def work() -> None:
         for point in POINTS:
@@ -82,7 +82,7 @@ def whole_run(case: str, folder: Path) -> dict[str, int]:
 
 
 def killed_run(case: str, point: str, number: int, folder: Path) -> list[str]:
-    """Kill it there, look, let it go on; what is wrong then."""
+    """Kill a run at a point, check its files, and resume it; return the faults."""
 
     def work() -> None:
         die(point, number)
@@ -96,7 +96,7 @@ def killed_run(case: str, point: str, number: int, folder: Path) -> list[str]:
 
 
 def check(case: str, folder: Path) -> tuple[int, list[str]]:
-    """Kills of a case's training, and what was wrong after them."""
+    """Kill a case's training at all points; return the number of kills, and the faults."""
     passed, kills, faults = whole_run(case, folder / "whole"), 0, []
     for point, calls in passed.items():
         for number in sorted({round(calls * share) or 1 for share in POINTS[point][2]}):

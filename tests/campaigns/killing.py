@@ -1,6 +1,6 @@
 """Processes to kill, and trainings to be killed; for ``kill_points.py`` and ``kills.py``.
 
-Children are forked, so that each is there at once. The parent has to be single-threaded:
+Children are forked, so that each starts at once. The parent has to be single-threaded:
 run the scripts with OMP_NUM_THREADS=1.
 """
 
@@ -25,7 +25,7 @@ from recbole_llm.core.plugins import loading
 from recbole_llm.hookspecs import hookimpl
 from recbole_llm.quick_start import run_recbole_llm
 
-LOG = "epochs.log"  # of the processes that trained in a folder, one after the other
+LOG = "epochs.log"  # of all processes that trained in a folder, one after the other
 Work = Callable[[], None]
 SMALL = {
     "data_path": "../dataset", "encoder": "hash", "epochs": 4, "stopping_step": 10,
@@ -52,7 +52,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def prepare(folder: Path) -> None:
-    """Make ``folder`` with the data set of all trainings, and the fake encoder known."""
+    """Write the data set of all trainings into ``folder``, and register the fake encoder."""
     testing.write_tiny_dataset(folder / "dataset")
     if "hash" not in loading.list_encoders():
         loading.get_plugins().register(testing, testing.__name__)
@@ -61,7 +61,7 @@ def prepare(folder: Path) -> None:
 
 
 def start(work: Work) -> int:
-    """A child that does it; its exit status is 0 if it got to the end."""
+    """Fork a child that does the work; its exit status is 0 if it finished."""
     child = os.fork()
     if child:
         return child
@@ -81,25 +81,25 @@ def start(work: Work) -> int:
 
 
 def finished(child: int) -> bool:
-    """Wait for a child: whether it got to the end, was killed (False), or broke (an error)."""
+    """Wait for a child; return whether it finished (False: it was killed; an error: it broke)."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, -signal.SIGKILL), f"a process broke with status {status}"
     return status == 0
 
 
 def killed_after(child: int, seconds: float) -> bool:
-    """Kill a child when this time is over; whether it was still there."""
+    """Kill a child after some seconds; return whether it was still running."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             break
         time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)  # a child that ended waits to be asked, and is not hurt
+    os.kill(child, signal.SIGKILL)  # a child that has ended is a zombie, and is not harmed
     return not finished(child)
 
 
 def train(case: str, folder: Path) -> None:
-    """Run in a folder, from its file to resume from where there is one; the result goes there."""
+    """Train in a folder, resume if it holds a file to resume from, and write the result there."""
     folder.mkdir(exist_ok=True)
     os.chdir(folder)
     _note("start")
@@ -114,8 +114,8 @@ def train(case: str, folder: Path) -> None:
 class Ends:
     """Notes the end of a run while its file to resume from is still there.
 
-    A note after the run would be too late for a kill between the two: the epochs of the next run,
-    which starts anew, would count as lost.
+    A note after the run would come too late if a kill fell between the two: the next run starts
+    anew, and its epochs would count as lost.
     """
 
     @hookimpl
@@ -129,7 +129,7 @@ def _note(line: str) -> None:
 
 
 def _note_epochs() -> None:
-    """A line for each epoch that begins: its phase and number."""
+    """Note the phase and number of each epoch that begins."""
     epoch = RecBoleTrainer._train_epoch
 
     def noted(self: Any, data: Any, number: int, *args: Any, **kwargs: Any) -> Any:
@@ -140,7 +140,7 @@ def _note_epochs() -> None:
 
 
 def damaged(folder: Path) -> list[str]:
-    """Checkpoints that do not load."""
+    """The errors of checkpoints that do not load."""
     faults = []
     for file in (folder / "saved").glob("*.pth"):
         try:

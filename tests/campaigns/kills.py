@@ -1,8 +1,8 @@
 """Work killed at random moments, over and over until it is done: what is lost, what is damaged?
 
 ``OMP_NUM_THREADS=1 python tests/campaigns/kills.py [--kills=50] [--seed=0]`` prints the counts of
-each kind of work: kills, units that were finished and had to be done again, damaged files, and
-whether the result is that of work that was not killed.
+each kind of work: kills, finished units that had to be done again, damaged files, and whether the
+result equals that of uninterrupted work.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from recbole_llm.testing import HashEncoder
 
 BATCH = 5
 ITEMS = [f"text {i}" for i in range(600)]
-PAUSE = 0.01  # seconds a batch
+PAUSE = 0.01  # seconds per batch
 
 
 @dataclass
 class Tally:
-    """What came of the kills of one kind of work."""
+    """The outcome of killing one kind of work."""
 
     name: str
     kills: int = 0
@@ -50,7 +50,7 @@ class Tally:
 
 
 def until_done(work: Work, kills: int, longest: float, look: Callable[[], list[str]]) -> Tally:
-    """Kill the work after random times, look at what it left, start it again; at last let it."""
+    """Kill the work after random times, check what it left, restart it; at last let it finish."""
     tally = Tally("")
     for _ in range(kills):
         if killed_after(start(work), random.uniform(0, longest)):
@@ -62,7 +62,7 @@ def until_done(work: Work, kills: int, longest: float, look: Callable[[], list[s
 
 
 def seconds_of(work: Work) -> float:
-    """How long it takes when it is let."""
+    """The seconds that the work takes without a kill."""
     begin = time.monotonic()
     assert finished(start(work))
     return time.monotonic() - begin
@@ -72,7 +72,7 @@ def seconds_of(work: Work) -> float:
 
 
 class Slow(HashEncoder, Generator):
-    """Writes what it encodes or answers into a log; slow enough to be killed."""
+    """An encoder and generator that logs its texts, and is slow enough to be killed."""
 
     batch_size = BATCH  # of its answers
 
@@ -112,7 +112,7 @@ def encode(folder: Path, name: str) -> None:
 
 
 def repeated(folder: Path, kills: int) -> int:
-    """Texts done again beyond the batch that each kill cuts off."""
+    """The number of texts done again, beyond the batch that each kill cuts off."""
     logs = [log.read_text(encoding="utf-8").splitlines() for log in folder.glob("*.log")]
     return max(0, sum(map(len, logs)) - len(ITEMS) - BATCH * kills)
 
@@ -123,7 +123,7 @@ def right_vectors(folder: Path, name: str) -> list[str]:
 
 
 def encoding(kills: int, folder: Path) -> Tally:
-    """One process."""
+    """Encoding in one process."""
     folder.mkdir()
     longest = PAUSE * len(ITEMS) / BATCH / 8
     tally = until_done(lambda: encode(folder, "one"), kills, longest, lambda: integrity(folder))
@@ -133,7 +133,7 @@ def encoding(kills: int, folder: Path) -> Tally:
 
 
 def encoding_together(kills: int, folder: Path) -> Tally:
-    """Three processes on one store, of which one is killed each time; three finish at last."""
+    """Three processes encode into one store; one is killed each time, and at last all finish."""
     folder.mkdir()
     tally = Tally("encoding, three processes at once")
     names = ("a", "b", "c")
@@ -147,7 +147,7 @@ def encoding_together(kills: int, folder: Path) -> Tally:
         for child in children[1:]:
             assert finished(child)
         tally.faults += integrity(folder)
-        (folder / FILE_NAME).unlink()  # the others have done all
+        (folder / FILE_NAME).unlink()  # the others have encoded all texts
     for child in begin():
         assert finished(child)
     for name in names:
@@ -159,7 +159,7 @@ def encoding_together(kills: int, folder: Path) -> Tally:
 
 
 class Opinions(GenerateStage):
-    """A text an item."""
+    """A stage that generates one text per item."""
 
     name = "opinions"
 
@@ -171,7 +171,7 @@ class Opinions(GenerateStage):
 
 
 def generating(kills: int, folder: Path) -> Tally:
-    """A stage of texts, its artifact included."""
+    """A stage that generates texts, and its artifact."""
     folder.mkdir()
     config = {"embedding_cache_dir": str(folder), "show_progress": False}
 
@@ -195,7 +195,7 @@ def generating(kills: int, folder: Path) -> Tally:
 
 
 def training(case: str, kills: int, folder: Path) -> Tally:
-    """Runs of a model, each killed a few times until it is done, then compared with a whole one."""
+    """Training runs, each killed a few times until it is done, then compared with a whole run."""
     whole, tally, number = folder / f"{case}, whole", Tally(f"training {case}"), 0
     longest = seconds_of(lambda: train(case, whole)) * 0.7
     while tally.kills < kills:
@@ -208,14 +208,14 @@ def training(case: str, kills: int, folder: Path) -> Tally:
 
 
 def lost_epochs(whole: Path, killed: Path) -> int:
-    """Epochs that were over, for the next one had begun, and that were trained again."""
+    """The number of epochs that were trained again although the next epoch had begun."""
     order = [line for line in _lines(whole) if line not in ("start", "end")]
     lost, reached = 0, 0
     for line in _lines(killed):
         if line in order:
             lost += max(0, reached - order.index(line))
             reached = order.index(line)
-        elif line == "end":  # what comes then is another run
+        elif line == "end":  # the next lines are of another run
             reached = 0
     return lost
 
@@ -225,7 +225,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def campaign(kills: int, seed: int, folder: Path) -> list[Tally]:
-    """All kinds of work, killed about this often together: some end before they are killed."""
+    """Kill each kind of work, about `kills` times in total: some work ends before it is killed."""
     random.seed(seed)
     prepare(folder)
     share = -(-kills // 10)

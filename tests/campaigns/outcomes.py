@@ -1,4 +1,4 @@
-"""What became of the cases of a campaign."""
+"""The outcomes of a campaign's cases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Outcome:
-    """What became of a case; `faults` is empty where it is as it should be."""
+    """The outcome of a case; `faults` is empty if all is as it should be."""
 
     name: str
     said: str

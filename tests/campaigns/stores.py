@@ -1,4 +1,4 @@
-"""Damaged and crafted files of vectors and stores: one line each, and no code of theirs is run.
+"""Damaged and crafted files of vectors and stores: each gives one line, and none of its code runs.
 
 ``python tests/campaigns/stores.py`` prints a line per file and the counts.
 """
@@ -33,7 +33,7 @@ RAN = "ran"  # the file that a payload would make
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """An object that makes a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (open, (RAN, "w"))
@@ -86,7 +86,7 @@ VECTORS, TOKENS = numpy_bytes(np.ones((2, 3), np.float32)), numpy_bytes(np.array
 OBJECTS = numpy_bytes(np.array([Payload(), 1], object), allow_pickle=True)
 F32 = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 ROWS = b"\x00\x00\x80\x3f" * 6
-# {what: (suffix, content)}; `.tokens` with two names lies beside every one.
+# {case: (suffix, content)}; beside each file is a `.tokens` file with two names.
 FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "npy: empty": (".npy", lambda: b""),
     "npy: cut": (".npy", lambda: VECTORS[:-5]),
@@ -155,7 +155,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 def database(*statements: str) -> Callable[[Path], None]:
-    """A store that another hand has changed; "?" is the key of the text "a"."""
+    """A store that SQL statements have changed; "?" is the key of the text "a"."""
 
     def make(folder: Path) -> None:
         with closing(EmbeddingStore(folder)) as store:
@@ -247,7 +247,7 @@ def outcome(name: str, action: Callable[[Path], None]) -> Outcome:
 
 
 def run() -> list[Outcome]:
-    """All files, one after the other."""
+    """Run all cases, one after the other."""
     files = [
         outcome(name, lambda folder, s=suffix, m=make: read_file(folder, s, m()))  # type: ignore[misc]
         for name, (suffix, make) in FILES.items()

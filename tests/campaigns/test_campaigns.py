@@ -1,4 +1,4 @@
-"""The campaigns of this folder, each a script of its own, too."""
+"""The campaigns of this folder as tests; each is also a script of its own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_bad_configurations() -> None:
 @pytest.mark.slow
 def test_kills() -> None:
     script = Path(__file__).with_name("kills.py")
-    # A process of its own: its children are forked, which a process with threads does not bear.
+    # In a process of its own, since it forks, which is unsafe in a process with threads.
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])}
     command = [sys.executable, str(script), "--kills=20"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)

@@ -29,7 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "SASRecCPR": {"reranker_CAN_NUM": 10},
     "GRU4RecCPR": {"reranker_CAN_NUM": 10},
 }
-# What needs more than this package installs, and what.
+# Models that need more than this package installs, and what they need.
 NEEDS = {"KGIN": "torch_scatter", "MCCLK": "torch_scatter", "KGAT": "dgl"}
 NEEDS |= {"LightGBM": "lightgbm", "XGBoost": "lightgbm"}
 NEEDS |= {"KSR": "entity embeddings", "GRU4RecKG": "entity embeddings"}
