@@ -28,7 +28,7 @@ Emoji = list[dict[str, Any]]
 
 
 def write(emoji: Path, folder: Path) -> None:
-    """Write the data sets ``emoji`` and ``shuffled``; in the latter, pictures change items."""
+    """Write the data set ``emoji``, and ``shuffled``, whose pictures are shuffled among items."""
     rng = np.random.default_rng(SEED)
     listed: Emoji = json.loads((emoji / "emoji.json").read_text(encoding="utf-8"))
     kinds: dict[str, Emoji] = {}

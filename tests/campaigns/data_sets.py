@@ -103,7 +103,8 @@ def cell(suffix: str, column: str, value: str, readable: bool = False) -> Callab
         rows = tables[suffix]
         at = rows[0].index(column)
         rows[int(rng.integers(1, len(rows)))][at] = value
-        readers = READS[suffix] - {"AlphaRec"} if suffix == "item" else READS[suffix]  # text there
+        # AlphaRec reads every value of the item file as text.
+        readers = READS[suffix] - {"AlphaRec"} if suffix == "item" else READS[suffix]
         return Case(files(tables), tables if readable else None, readers)
 
     return mutate

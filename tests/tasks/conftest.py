@@ -1,4 +1,4 @@
-"""Trained models for the tests of what is done with them."""
+"""Trained models for the tests of exports and recommendations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of users' own making as atomic files."""
+"""Users' own tables as atomic files."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_what_is_written_trains(shop: None) -> None:
 
 def test_every_format_gives_the_same(shop: None) -> None:
     frame = pd.read_csv("orders.csv", sep=";", on_bad_lines="skip")
-    frame["day"] = [4, 5, 5, None, 6, 7, 8]  # floats by a missing value
+    frame["day"] = [4, 5, 5, None, 6, 7, 8]  # floats, since a value is missing
     frame.to_parquet("orders.parquet")
     rows = [json.dumps(row) for row in frame.replace({np.nan: None}).to_dict("records")]
     deep = '{"a":' + "[" * 100_000
@@ -191,7 +191,7 @@ def test_times(texts: list[str], form: str | None, seconds: list[float]) -> None
 
 
 def test_a_few_dates_that_may_mean_two_days_cost_only_their_rows(shop: None) -> None:
-    """A form for them would fit no other row."""
+    """An option that gives the form of these dates would fit no other row."""
     rows = "".join(f"u,{item},2024-01-02\n" for item in range(200))
     Path("t.csv").write_text(f"user,item,date\n{rows}u,late,03/04/2024\n", encoding="utf-8")
     summary = convert("t.csv", "dataset/t")
@@ -199,7 +199,7 @@ def test_a_few_dates_that_may_mean_two_days_cost_only_their_rows(shop: None) -> 
     assert summary.problems == [
         "left out, since their time cannot be read: 1 (line 202: '03/04/2024')"
     ]
-    rows = rows.replace("2024-01-02", "25/04/2024", 1)  # tells
+    rows = rows.replace("2024-01-02", "25/04/2024", 1)  # shows that days come first
     Path("t.csv").write_text(f"user,item,date\n{rows}u,late,03/04/2024\n", encoding="utf-8")
     assert convert("t.csv", "dataset/t").interactions == 201
 
@@ -398,7 +398,7 @@ def test_repeated_rows_are_seen_across_chunks(chunks: list[list[int]]) -> None:
 
 
 def test_a_look_at_what_was_seen_stays_short() -> None:
-    """Few arrays, whatever the sizes of the chunks: here smaller and smaller ones."""
+    """Hashes are kept in few arrays whatever the sizes of the chunks; here each is smaller."""
     seen = _Seen()
     for start, size in enumerate(range(200, 0, -1)):
         assert not seen.add(1000 * start + np.arange(size, dtype=np.uint64)).any()
@@ -412,7 +412,7 @@ def test_any_text_comes_back_in_one_field(texts: list[str]) -> None:
     frame = pd.DataFrame({"item": [f"i{n}" for n in range(len(texts))], "title": texts})
     recbole_llm.from_pandas(pd.DataFrame({"user": ["u"], "item": ["i0"]}), "dataset/h", items=frame)
     _, (field, back) = columns("dataset/h/h.item").items()
-    if field == "title:float":  # is written as a plain number
+    if field == "title:float":  # numbers are written plainly
         return
     assert [text.split() for text in back] == [
         "".join(" " if c in "\t\r\n\v\f\0\x1c\x1d\x1e\x85\u2028\u2029" else c for c in text).split()

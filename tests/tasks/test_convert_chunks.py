@@ -1,4 +1,4 @@
-"""Tables whose later rows are not like the first ones, in chunks of two rows."""
+"""Tables whose later rows differ from the first ones, read in chunks of two rows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_dates_that_contradict_earlier_ones_are_refused() -> None:
 
 
 def test_later_dates_of_one_kind_are_read_as_the_earlier_ones() -> None:
-    said("05/06/24", "25/06/24", "26/06/24", "27/06/24")  # 26/06/24 alone may begin with its year
+    said("05/06/24", "25/06/24", "26/06/24", "27/06/24")  # 26/06/24 alone may have its year first
     assert [(time - JUNE_25) / DAY for time in times()] == [-20, 0, 1, 2]
 
 

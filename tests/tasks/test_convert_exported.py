@@ -67,7 +67,7 @@ def test_an_index_with_a_name_is_a_column() -> None:
     frame = pd.DataFrame({"item": ["a", "b"], "title": ["x y", "z w"], "price": [1, 2]})
     frame.set_index("item").to_parquet("items.parquet")
     orders = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "time": [1, 2]})
-    orders.sort_values("time", ascending=False).to_parquet("o.parquet")  # an index without one
+    orders.sort_values("time", ascending=False).to_parquet("o.parquet")  # an index without a name
     source = Source("o.parquet")
     assert [str(name) for name in next(source.chunks())] == ["user", "item", "time", LINE]
     assert list(next(Source("items.parquet").chunks())["item"]) == ["a", "b"]
@@ -157,7 +157,7 @@ def test_a_pipe_is_not_called_a_folder(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_conversion_left_is_removed() -> None:
-    part = Path(f"d/s/s.inter.{platform.node()}-{2**30}.recbole-llm-part")  # of no process
+    part = Path(f"d/s/s.inter.{platform.node()}-{2**30}.recbole-llm-part")  # of no running process
     part.parent.mkdir(parents=True)
     part.touch()
     converted(f"{HEADER}u,a,1\n")

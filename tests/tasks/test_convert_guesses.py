@@ -1,4 +1,4 @@
-"""Guesses of the conversion that would be wrong in silence."""
+"""Guesses of the conversion that could be wrong without a message."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_form_that_is_advised_reads_the_dates(date: str, form: str, seconds: f
 
 @pytest.mark.parametrize("clock", ["1:30 p.m.", "2h57", "10:30 EST", "um 10"])
 def test_no_form_is_made_of_what_no_directive_reads(clock: str) -> None:
-    """It would read the other rows wrongly, or not at all; the date's own form reads none."""
+    """Such a form could read other rows wrongly; the form of the date alone reads no row."""
     orders = f"user,item,date\nu,a,01/02/2024 {clock}\n"
     assert "--date-format=%d/%m/%Y, or " in said(orders, code=2)
     assert "not one row can be used" in said(orders, "--date-format=%d/%m/%Y", code=2)

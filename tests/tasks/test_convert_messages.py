@@ -1,4 +1,4 @@
-"""What the conversion of tables says to who has to mend something."""
+"""Messages of the conversion of tables to users who have to correct something."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_either_table_may_be_utf_8_or_another() -> None:
         other = two if two in ("cp1252", "utf-16") else one
         said("o.csv", "--items=p.csv", f"--encoding={other}", code=0)
         assert texts("title") == ["Grüner Tee – 5 €", "x"]
-    Path("p.csv").write_bytes("item,title\na,日本\n".encode("iso2022_jp"))  # all of it ASCII
+    Path("p.csv").write_bytes("item,title\na,日本\n".encode("iso2022_jp"))  # all bytes are ASCII
     said("o.csv", "--items=p.csv", "--encoding=iso2022_jp", code=0)
     assert texts("title") == ["日本"]
 
@@ -144,7 +144,7 @@ def test_rows_that_were_not_clicked_are_no_interactions_of_the_next_command() ->
     output = said("o.csv", code=0)
     assert "mind     1 row of label 0: without --val_interval a run takes them" in output
     assert '--val_interval={"label": "[1,inf)"}' in output.splitlines()[-1]
-    for label in (0, 1):  # with none or all left there is nothing to choose
+    for label in (0, 1):  # if all labels are equal, there is nothing to choose
         Path("o.csv").write_text(f"user,item,time,label\nu,a,1,{label}\nu,b,2,{label}\n")
         output = said("o.csv", code=0)
         assert "val_interval=" not in output and ("of label 0" in output) is (label == 0)
@@ -185,7 +185,7 @@ def test_a_table_that_is_not_there_leaves_no_folder() -> None:
 
 
 def test_ids_that_are_written_without_their_tabs_and_line_ends_are_told() -> None:
-    """Two that were different may be one now."""
+    """Ids that were different may be equal now."""
     users = ["a\tb", "a b", "c\rd", "e"]
     orders = pd.DataFrame({"user": users, "item": ["x\ny", "z", "z", "z"], "shop": ["s\t1"] * 4})
     items = pd.DataFrame({"item": ["x\ny", "z"], "title": ["Tea", "Mug"]})

@@ -1,4 +1,4 @@
-"""Numbers as shops write them, in tables of users' own making."""
+"""Numbers as shops write them, in users' own tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def columns(file: str) -> dict[str, list[str]]:
 
 
 def items(values: list[str]) -> tuple[str, list[str], list[str]]:
-    """Type and values of an items' column, and what is said of it."""
+    """Type and values of a column of items, and the problems that are reported."""
     orders = pd.DataFrame({"user": ["u"], "item": ["i0"]})
     table = pd.DataFrame({"item": [f"i{n}" for n in range(len(values))], "x": values})
     summary = recbole_llm.from_pandas(orders, "dataset/i", items=table)
@@ -55,13 +55,13 @@ def test_every_number_that_is_written_comes_back(
 @given(
     st.lists(
         st.one_of(
-            st.from_regex(r"\A[0-9]{1,14}\Z"),  # ids, years, EANs, codes of places
+            st.from_regex(r"\A[0-9]{1,14}\Z"),  # ids, years, EANs, postal codes
             st.dates().map(lambda day: day.strftime("%d.%m.%Y")),
             st.dates().map(str),
             st.from_regex(r"\A97[89]-[0-9]-[0-9]{2,5}-[0-9]{3,6}-[0-9X]\Z"),
             st.from_regex(r"\A0[0-9]{1,4}([.,][0-9]{2})?\Z").filter(lambda t: t[1].isdigit()),
-            st.from_regex(r"\A\+?[1-9][0-9]( [0-9]{3}){2,3}\Z"),  # telephones
-            st.from_regex(r"\A[1-9][0-9]{0,2}(\.[0-9]{3}){2}\Z"),  # numbers of articles
+            st.from_regex(r"\A\+?[1-9][0-9]( [0-9]{3}){2,3}\Z"),  # telephone numbers
+            st.from_regex(r"\A[1-9][0-9]{0,2}(\.[0-9]{3}){2}\Z"),  # article numbers
         ),
         min_size=1,
     )
@@ -86,7 +86,7 @@ def test_a_reading_is_a_number_or_none(texts: list[str]) -> None:
         (["3,50", "12", "-0,5"], "float", ["3.50", "12", "-0.5"]),
         (["$1,299.00", "$5"], "float", ["1299.00", "5"]),
         (["19 %", "7%"], "float", ["19", "7"]),
-        (["3.50", "1.200"], "float", ["3.50", "1.200"]),  # as ever
+        (["3.50", "1.200"], "float", ["3.50", "1.200"]),  # read as plain numbers
         (["1995", "2001"], "token", ["1995", "2001"]),
         (["01067", "80331"], "token", ["01067", "80331"]),
         (["123.456.789", "1.234.567"], "token", ["123.456.789", "1.234.567"]),

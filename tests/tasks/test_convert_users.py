@@ -108,7 +108,7 @@ def test_a_table_without_rows_is_refused(of: str) -> None:
 
 @pytest.mark.parametrize("of", ["users", "items"])
 def test_a_table_of_which_no_row_can_be_read_says_why(of: str) -> None:
-    Path("meta.json").write_text("{'asin': 'A1'}\n{'asin': 'B2'}\n")  # as Amazon's of 2014
+    Path("meta.json").write_text("{'asin': 'A1'}\n{'asin': 'B2'}\n")  # as in Amazon's data of 2014
     said = r"not one row can be used: left out, since they are no JSON object: 2 \(line 1, line 2\)"
     with pytest.raises(ValueError, match=rf"^'meta.json': {said}; leave --{of} out$"):
         convert("orders.csv", "dataset/shop", **{of: "meta.json"})

@@ -31,7 +31,7 @@ def vectors(**own: Any) -> EmbeddingTable:
 
 
 def test_the_vectors_are_those_that_precomputed_reads() -> None:
-    Path("a.yaml").write_text("output: result.json")  # a run's key
+    Path("a.yaml").write_text("output: result.json")  # a key of runs
     done = encode("--output=made/vectors.npz", "--config_files=a.yaml")
     assert done.exit_code == 0, done.output
     read = "--encoder=precomputed --embedding_path=made/vectors.npz"
@@ -60,7 +60,7 @@ def test_only_a_file_of_this_command_is_replaced(monkeypatch: pytest.MonkeyPatch
         assert encode("--output=vectors.npz").exit_code == 0
     np.savez("mine.npz", vectors=np.zeros(1))
     Path("text.npz").write_text("mine")
-    monkeypatch.setattr("recbole_llm.tasks.encode.load_dataset", dict)  # not before the work
+    monkeypatch.setattr("recbole_llm.tasks.encode.load_dataset", dict)  # refused before the work
     for name in ("mine.npz", "text.npz"):
         said = f"error: '{name}' was not written by this command; name another file"
         assert encode(f"--output={name}").output == f"{said} with --output\n"

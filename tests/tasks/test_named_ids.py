@@ -1,4 +1,4 @@
-"""Ids go by name: a checkpoint means the same users and items whatever became of the files."""
+"""A checkpoint knows users and items by name, so that changed files do not mix them up."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_gained_users_and_items_are_left_out_by_name(
     keys = CONTEXT if model == "DeepFM" else {}
     checkpoint = trained(model, **keys)
     expected = scores(checkpoint)
-    # At the front, where an id by position would move all others.
+    # At the front, where ids by position would shift those of all other rows.
     change(INTER, lambda rows: ["u0\tnew1\t5\t1", "u1\tnew2\t5\t1", "newcomer\ti5\t5\t1", *rows])
     new = [f"new{i}\tThe new {i}\topera\t2020\t1.5" for i in (1, 2)]
     change(ITEM_FILE, lambda rows: new + rows)
@@ -109,7 +109,7 @@ def test_lost_users_and_items_keep_their_row(model: str, caplog: pytest.LogCaptu
     assert "item_id: 1 gone since the checkpoint ('i7')" in caplog.text
     assert "user_id: 1 gone since the checkpoint ('u4')" in caplog.text
     assert "i7" in set(present["item"])
-    if model == "SASRec":  # whose scores are of the history, which changed for these
+    if model == "SASRec":  # its scores depend on the history, which changed for them
         present, expected = (t[~t["user"].isin(had_it)] for t in (present, expected))
     frames = (t.reset_index(drop=True) for t in (present, expected))
     pd.testing.assert_frame_equal(*frames, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""What plugins do to a data set holds wherever it is loaded once more."""
+"""What plugins do to a data set also holds wherever the data set is loaded again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUIET = {"show_progress": False, "data_path": "dataset", "encoder": "hash"}
 
 
 class WithoutTheFirst:
-    """A plugin that takes the first interaction of user u1 out."""
+    """A plugin that removes the first interaction of user u1."""
 
     def __init__(self) -> None:
         lines = Path("dataset/tiny/tiny.inter").read_text(encoding="utf-8").splitlines()
@@ -36,7 +36,7 @@ class WithoutTheFirst:
 
 @pytest.fixture
 def taken_out() -> Iterator[str]:
-    """The item that u1 has in the files alone."""
+    """The item that u1 has only in the files."""
     plugin, manager = WithoutTheFirst(), get_plugins().manager
     manager.register(plugin)
     yield plugin.item

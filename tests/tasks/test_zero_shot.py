@@ -1,4 +1,4 @@
-"""A map trained on some data sets and applied to another."""
+"""A map of texts, trained on some data sets and applied to another."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_no_writer_is_left_open() -> None:
 
 
 def test_the_unseen_data_set_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another epoch on `one` alone gives the map; the target's model holds the very same."""
+    """Only the models of the data sets to train on compute a loss."""
     seen: list[str] = []
     original = Task.__init__
 

@@ -1,4 +1,4 @@
-"""Comparisons whose runs are quick: a script writes what a run would."""
+"""Quick comparisons: in place of a run, a script writes what the run would write."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ output.write_text(json.dumps({
 
 @pytest.fixture
 def quick_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs on the data set ``tiny`` are those of the script, which notes them in started.txt."""
+    """Replace runs on the data set ``tiny`` by the script, which notes them in started.txt."""
     testing.write_tiny_dataset("dataset")
     monkeypatch.setattr(
         pool,
@@ -69,13 +69,13 @@ def quick_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def started() -> Path:
-    """The file of the runs that were started."""
+    """The file in which started runs are noted."""
     return Path("started.txt")
 
 
 @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
-    """Each executor in turn, called with how many runs at once."""
+    """Each executor in turn; it is called with the number of runs at once."""
     if request.param == "local":
         return Local
     return partial(Ray, request.getfixturevalue("ray"))

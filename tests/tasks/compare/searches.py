@@ -1,4 +1,4 @@
-"""Searches by the command, and their trials."""
+"""Searches with the command `tune`, and their trials."""
 
 from __future__ import annotations
 

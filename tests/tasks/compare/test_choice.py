@@ -33,7 +33,7 @@ def trial_of(rate: float) -> int:
 def test_settings_that_do_well_with_one_seed_alone_are_not_chosen(
     lucky: float, said: str, started: Path
 ) -> None:
-    """Trials score as high as their learning rate; this one does not with the second seed."""
+    """A trial's score is its learning rate, but the lucky one fails or scores .01 when repeated."""
     command = ["--trials=3", f"--search=learning_rate=[0.1,0.5,{lucky}]"]
     done = tune(*command)
     assert done.exit_code == 0, done.output
@@ -56,7 +56,7 @@ def test_a_search_whose_settings_all_fail_with_a_second_seed_ends_in_one_line() 
 
 
 def test_repeats_at_once_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second trial's mean is higher; but the first one's is enough without it."""
+    """Trial 1 is chosen before trial 0, which is repeated at the same time, gets its turn."""
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     layers = {"n_layers": optuna.distributions.IntDistribution(0, 9)}
     tried = []
@@ -80,7 +80,7 @@ def test_repeats_at_once_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_mean_of_two_seeds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of errors the smallest is the best one; the third trial is never repeated."""
+    """The metric is an error, so the smallest mean is best; the third trial is never repeated."""
     labels = ["--threshold={'rating': 3}", "--valid_metric=LogLoss", "--dataset=tiny"]
     (entry,) = parse_models("DIN", labels)
     tried = [optuna.trial.create_trial(value=value) for value in (0.3, 0.2, 0.5)]
@@ -100,7 +100,7 @@ def test_the_mean_of_two_seeds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_second_seed_draws_no_other_split(
     protocol: str, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose validation could have what the first one tests."""
+    """Another split could validate on interactions that the first split tests."""
     repeated: list[str] = []
     command = choice.trial_command
     monkeypatch.setattr(

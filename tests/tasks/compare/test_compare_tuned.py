@@ -21,7 +21,7 @@ def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> Non
     command = ["compare", "--models=SASRec; GRU4Rec", "--dataset=tiny", "--seeds=7,8", "--tune=2"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
-    assert sorted(started.read_text().splitlines()) == [  # the best trial has the second seed, too
+    assert sorted(started.read_text().splitlines()) == [  # the best trial also has the second seed
         *["GRU4Rec 7"] * 3, *["GRU4Rec 8"] * 2, *["SASRec 7"] * 3, *["SASRec 8"] * 2
     ]  # fmt: skip
     best = {
@@ -30,7 +30,7 @@ def test_compare_tunes_every_model_alike_and_runs_the_best(started: Path) -> Non
     }
     table = Path("comparison/result.json").read_text()
     assert all(f"--learning_rate={rate}" in table for rate in best.values())
-    command[1] = "--models=first: SASRec; second: GRU4Rec"  # which are the same searches
+    command[1] = "--models=first: SASRec; second: GRU4Rec"  # the same searches
     assert CliRunner().invoke(main, command).exit_code == 0
     assert len(started.read_text().splitlines()) == 10
 

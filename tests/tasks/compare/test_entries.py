@@ -229,7 +229,7 @@ def test_that_each_seed_draws_a_split_is_said(
 
 
 def test_a_run_to_resume_is_refused_before_any_run() -> None:
-    """Each run would go on from it, whatever its seed or settings."""
+    """All runs would resume from the same checkpoint, whatever their seeds and settings."""
     message = "^resume: this command resumes its runs by itself; repeat it without --resume$"
     with pytest.raises(ValueError, match=message):
         check_split(parse_models("Pop", [*COMMON, "--resume=x.pth"])[0])
@@ -237,7 +237,7 @@ def test_a_run_to_resume_is_refused_before_any_run() -> None:
 
 @pytest.mark.parametrize("key", ["checkpoint_dir", "user_metrics", "output"])
 def test_files_of_single_runs_are_refused(key: str) -> None:
-    """Each run has its own; they would be overridden without a word."""
+    """Each run has its own files, so that the given ones would be overridden silently."""
     message = f"^{key}: each run has its files in a folder of its own; name the folder of all"
     with pytest.raises(ValueError, match=message):
         check_split(parse_models(f"Pop --{key}=x", COMMON)[0])

@@ -1,4 +1,4 @@
-"""Comparisons that fail, or a part of which does."""
+"""Comparisons that fail, entirely or in part."""
 
 from __future__ import annotations
 

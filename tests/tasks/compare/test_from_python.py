@@ -60,7 +60,7 @@ def test_a_search_returns_the_best_settings(capsys: pytest.CaptureFixture[str]) 
 def test_a_run_is_known_by_the_plugins_file_and_those_beside_it(
     started: Path, as_new: Callable[[], None]
 ) -> None:
-    """In one process, too: its runs read the files anew."""
+    """This also holds within one process, since its runs read the files anew."""
     Path("mine.py").write_text(MINE)
     Path("beside.py").write_text("SCALE = 1\n")
     for edited, runs in ((None, 1), (None, 1), ("mine.py", 2), ("beside.py", 3)):

@@ -1,4 +1,4 @@
-"""What the code of a run is known by."""
+"""What identifies a run: its code, its settings, and the files that it reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package of somebody's own, with a model and with code beside it."""
+    """A user's package, with a model and with other code beside it."""
     folder = Path("theirs")
     for file, text in {
         "__init__.py": "",
@@ -43,7 +43,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def changed(model: type, file: Path) -> bool:
-    """Whether a line more makes the digest another one."""
+    """Whether an added line changes the digest."""
     code_digest.cache_clear()
     before = code_digest(model)
     with file.open("a") as opened:
@@ -92,7 +92,7 @@ def test_a_plugin_that_registers_models_alone_matters_to_these(package: Path) ->
 def test_the_code_of_what_a_plugin_registered_matters(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is imported or not, in another package than the plugin's."""
+    """This includes code outside of the plugin's package, and code that is not imported."""
     others = Path("elsewhere")
     others.mkdir()
     for name in ("own_features.py", "own_notes.py"):
@@ -154,11 +154,11 @@ def test_pictures_that_a_run_reads_matter(
     for content in (b"one", b"another", b"one"):
         file.write_bytes(content)
         found.append(key(**pictured, **reads))
-        plain = {key(), key(**pictured)}  # of runs that read none
+        plain = {key(), key(**pictured)}  # keys of runs that read no pictures
     assert found[0] == found[2] != found[1]
     file.write_bytes(b"another")
     assert plain == {key(), key(**pictured)}
-    if field is None:  # as the run finds it
+    if field is None:  # the run finds this file, too
         file.rename(file.with_suffix(".webp"))
         assert key(**pictured, **reads) == found[1]
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: one file, with everything in it, and nothing that data could run."""
+"""The page of a comparison: a single file that needs no other and runs nothing from the data."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_page(page: str) -> None:
 
 
 def test_it_needs_nothing_else_and_runs_nothing_of_the_data(page: str) -> None:
-    assert "<b>bold" not in page  # but as an escape
+    assert "<b>bold" not in page  # only escaped
     assert not re.search(r"<(?:script|img|link)[^>]+(?:src|href)=", page)
     assert page.count("</script>") == 2
 
@@ -82,7 +82,7 @@ def test_it_says_where_lists_are_of_sampled_candidates(page: str, quick_runs: No
 
 
 def test_it_has_no_users_of_ready_made_lists(quick_runs: None) -> None:
-    """Their histories are not among the interactions."""
+    """The histories of ready-made lists are not among the interactions."""
     for part in ("train", "valid", "test"):
         rows = "user_id:token\titem_id:token\titem_id_list:token_seq\nu1\ti1\ti2 i3\n"
         Path(f"dataset/tiny/tiny.{part}.inter").write_text(rows)
@@ -118,7 +118,7 @@ def test_a_list_marks_what_its_own_run_holds_out() -> None:
         users = {key: np.array(value) for key, value in {**one, "target_items": [held]}.items()}
         return SimpleNamespace(entry=SimpleNamespace(label=label), users=users)
 
-    # A model that reads fields of users lacks those without a row there.
+    # A model that reads user fields lacks users without a row in the user file.
     catalogue: Any = SimpleNamespace(title=str, history=lambda *_: [], users=["[PAD]", "u"])
     (shown,) = describe_users([cell("one", "i1"), cell("other", "i2")], catalogue)
     marks = {own["label"]: [item["held"] for item in own["items"]] for own in shown["lists"]}
@@ -147,7 +147,7 @@ def test_titles_of_a_map_are_text() -> None:
 def test_the_map_of_texts_is_of_items_whatever_a_model_reads_first(tiny: Path) -> None:
     own = {"data_path": "dataset", "encoder": "hash", "show_progress": False}
     config = Config("PAD", "tiny", config_dict=own)
-    config.spec = replace(config.spec, reads=("user_text", "item_text"))  # of a split, and later
+    config.spec = replace(config.spec, reads=("user_text", "item_text"))  # user_text needs a split
     (drawn,) = item_maps([], Catalogue(config))
     assert drawn["title"] == "Item vectors: what the texts say"
     assert len(drawn["data"][0]["x"]) == 60
@@ -168,7 +168,7 @@ def test_a_model_draws_figures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 class Heat(nn.Module):
-    """Figures without y; with the second one, a fault."""
+    """A model that draws a figure without y, and then fails if its state holds ``fault``."""
 
     @staticmethod
     def page_figures(state: dict[str, Any]) -> Iterator[dict[str, Any]]:

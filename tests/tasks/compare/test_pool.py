@@ -1,4 +1,4 @@
-"""Runs as processes: some at a time, stopped, failed, and none left over."""
+"""Runs as processes: how many at once, how they stop or fail, and that none is left over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Executors = Callable[[int], Executor]
 
 @pytest.fixture(autouse=True)
 def _code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job's command is Python code, which is told the file of its scores."""
+    """A job's command is Python code, whose argument is the job's file of scores."""
     monkeypatch.setattr(
         pool,
         "command_of",
@@ -77,7 +77,7 @@ def test_no_job_is_left_over(executor: Executors) -> None:
 
 
 def test_runs_share_the_gpus_of_this_machine() -> None:
-    """Those that run at once are on different ones; one alone has all of them."""
+    """Runs at the same time are spread over the GPUs; a run alone gets all of them."""
     waits = "import os, pathlib, sys\n"
     waits += "print(*sys.argv[2:], os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
     waits += "while not all(pathlib.Path(n, 'output.txt').is_file() for n in 'abc'): pass"

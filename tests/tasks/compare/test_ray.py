@@ -1,4 +1,4 @@
-"""A comparison whose runs are tasks of a Ray cluster. The pool's tests are of both executors."""
+"""Comparisons whose runs are tasks of a Ray cluster; test_pool.py tests both executors."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def compare(models: str, *more: str) -> Result:
     [
         ([{"CPU": 8.0}], 2, Share(4, 4, 0, 2)),
         ([{"CPU": 8.0}], 3, Share(2, 2, 0, 4)),
-        ([{"CPU": 2.0}], 4, Share(1, 1, 0, 2)),  # two wait
-        ([{"CPU": 4.0}] * 3, 4, Share(2, 2, 0, 6)),  # with 3 each, there is room for three
+        ([{"CPU": 2.0}], 4, Share(1, 1, 0, 2)),  # two runs wait
+        ([{"CPU": 4.0}] * 3, 4, Share(2, 2, 0, 6)),  # with 3 CPUs each, only three would fit
         ([{"CPU": 4.0}, {"CPU": 16.0}], 1, Share(16, 16, 0, 1)),
         ([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}], 1, Share(4, 4, 1, 1)),
         ([{"CPU": 8.0, "GPU": 2.0}], 3, Share(2, 2, 0.5, 4)),
         ([{"CPU": 8.0, "GPU": 8.0}], 2, Share(4, 4, 1, 2)),
-        ([{}], 1, Share(1, 1, 0, 0)),  # a head without CPUs
+        ([{}], 1, Share(1, 1, 0, 0)),  # a head node without CPUs
     ],
 )
 def test_as_much_as_all_can_have(
@@ -51,7 +51,7 @@ def test_threads_are_the_users_but_no_more_cpus_are_asked_for_than_a_machine_has
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert Share.of([{"CPU": 8.0}], 2) == Share(3, 3, 0, 2)
     assert Share.of([{"CPU": 2.0}], 1) == Share(3, 2, 0, 1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")  # of regions within regions, too
+    monkeypatch.setenv("OMP_NUM_THREADS", "3,1")  # also sets nested regions
     assert Share.of([{"CPU": 8.0}], 2) == Share(3, 3, 0, 2)
 
 
@@ -85,7 +85,7 @@ def test_a_cluster_without_ray_is_refused() -> None:
 def test_a_cluster_that_is_not_there(
     address: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "check_installed", lambda: None)  # no cluster comes first
+    monkeypatch.setattr(cluster, "check_installed", lambda: None)  # the address is checked next
     with pytest.raises(ValueError, match=f"ray_address: no Ray cluster at '{address}' .*{why}"):
         with open_executor(RunOptions("out", 1, "ray", address)):
             pass
@@ -97,7 +97,7 @@ class RayError(Exception):
 
 @pytest.mark.parametrize("why", [RuntimeError("Version mismatch:\nRay"), RayError("no\ntoken")])
 def test_a_cluster_that_refuses(why: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of another version, or where this process lacks the token."""
+    """The cluster has another version, or this process lacks its token."""
     tries = []
 
     def init(*args: object, **own: object) -> None:
@@ -131,8 +131,8 @@ def test_tables_and_failures_are_those_of_local_runs(started: Path) -> None:
     for name in ("table.md", "table.tex", "result.json"):
         assert Path("ray", name).read_text() == Path("local", name).read_text()
     started.unlink()
-    assert compare(models, "--output=ray").exit_code == 2  # what Ray did is there for others
-    assert sorted(started.read_text().splitlines()) == ["SASRec 2020", "SASRec 2021"]  # the broken
+    assert compare(models, "--output=ray").exit_code == 2  # local runs reuse Ray's
+    assert sorted(started.read_text().splitlines()) == ["SASRec 2020", "SASRec 2021"]  # the failed
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Runs that are there are not repeated, and those that were stopped go on."""
+"""Finished runs are not repeated, and stopped runs are resumed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_stood(
 def test_a_run_that_cannot_go_on_starts_anew(
     started: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as one of another encoder, whose vectors the model does not read."""
+    """Its checkpoint to resume from cannot be loaded: here it is an empty file."""
     compare()
     (folder,) = Path("comparison/cells").glob("SASRec-2020-*")
     (folder / "result.json").unlink()
@@ -175,7 +175,7 @@ def test_a_file_that_a_setting_names_is_known_by_what_it_holds(started: Path) ->
 
 
 def below(pid: int) -> list[psutil.Process]:
-    """What a process has started, and what these have: runs, and Ray's own processes."""
+    """All descendants of a process: its runs, and Ray's own processes."""
     return psutil.Process(pid).children(recursive=True)
 
 
@@ -184,7 +184,7 @@ def below(pid: int) -> list[psutil.Process]:
 def test_runs_end_with_a_killed_comparison_which_goes_on_to_equal_metrics(
     executor: str, request: pytest.FixtureRequest
 ) -> None:
-    """Real runs, and a kill that nothing can catch; the whole one, in the end, is local."""
+    """Runs are real, and nothing can catch the kill; the whole comparison at the end is local."""
     if executor == "ray":
         request.getfixturevalue("ray_installed")
     testing.write_tiny_dataset("dataset")

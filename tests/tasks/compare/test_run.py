@@ -1,4 +1,4 @@
-"""A comparison from the command to its files: killed, resumed, with failures."""
+"""A comparison from the command to its tables, tests, notes and next command."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_ready_made_lists_have_no_next_command(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_tested_differences_are_those_of_the_table() -> None:
-    """Also where each seed tests other users, as splits by chance do."""
+    """This also holds if each seed tests other users, as with random splits."""
 
     def run(seed: int, users: str, values: list[float]) -> Any:
         columns = {"users": np.array(list(users)), "metric auc": np.array(values),
@@ -109,7 +109,7 @@ def test_repeated_purchases_are_noted_once_under_the_table(models: str, times: i
 
 @pytest.mark.usefixtures("quick_runs")
 def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> None:
-    """As those of two interactions under leave-one-out, with a sequential and a general model."""
+    """For example, users of two interactions, if sequential and general models leave one out."""
     done = compare("SASRec; GRU4Rec", "--seeds=1")
     assert done.exit_code == 0 and "left out here" not in done.output
     (file,) = Path("comparison/cells").glob("GRU4Rec-*/users.npz")

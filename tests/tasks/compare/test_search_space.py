@@ -1,4 +1,4 @@
-"""Spaces of searches: the models' own, and those that a user names."""
+"""Search spaces: the models' own, and those that a user names."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def test_a_permutation_test_of_four_users() -> None:
 
 
 def test_users_without_a_difference_count_in_the_mean_alone() -> None:
-    """Three users differ, by 1, 1 and -1: 2 of 8 patterns sum to 3 and -3, 6 to 1 and -1."""
+    """Three users differ, by 1, 1 and -1: 2 of the 8 patterns of signs sum to ±3, and 6 to ±1."""
     first, second = np.array([1.0, 1.0, 0.0, 0.5, 0.5, 0.5]), np.array([0, 0, 1, 0.5, 0.5, 0.5])
     found = paired_difference(first, second)
     assert found.mean == pytest.approx(1 / 6) and found.p == 1.0 and found.users == (3, 6)
@@ -55,7 +55,7 @@ def test_intervals_are_those_of_scipys_bootstrap_one_metric_or_several() -> None
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 0.2])
 def test_signs_that_are_drawn_give_the_p_of_the_normal_distribution(shift: float) -> None:
-    """The sum of 200 values of random signs is close to normal, with their squares as variance."""
+    """The sum of 200 values with random signs is nearly normal; its variance is their squares' sum."""
     difference = np.random.default_rng(2).normal(shift, 1, 200)
     z = abs(difference.sum()) / np.sqrt((difference**2).sum())
     assert paired_difference(difference, np.zeros(200)).p == pytest.approx(
@@ -65,7 +65,7 @@ def test_signs_that_are_drawn_give_the_p_of_the_normal_distribution(shift: float
 
 @pytest.mark.parametrize("users", [13, 14])
 def test_all_signs_and_drawn_ones_agree(users: int) -> None:
-    """Differences of +1 but for three of -1: the p of a binomial of a half."""
+    """All differences are +1 but for three of -1, so that p is that of a fair binomial test."""
     difference = np.where(np.arange(users) < 3, -1.0, 1.0)
     found = paired_difference(difference, np.zeros(users)).p
     assert found == pytest.approx(binomtest(3, users).pvalue, abs=0.01)
@@ -84,6 +84,6 @@ def test_a_single_user_who_differs_is_chance() -> None:
 
 
 def test_holm() -> None:
-    """Sorted .01, .02, .03, .04 times 4, 3, 2, 1, and never falling: .04, .06, .06, .06."""
+    """Sorted p of .01, .02, .03, .04, times 4, 3, 2, 1, kept from falling: .04, .06, .06, .06."""
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []

@@ -1,4 +1,4 @@
-"""The spaces of RecBole's models: what cannot be trained is not searched."""
+"""The search spaces of RecBole's models leave out values that cannot be trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of a comparison on the screen, and what stands under it."""
+"""The tables of a comparison on the screen and in files, with their notes and figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_legend_is_of_the_marks_that_stand_there(p: float, legend: str) -> N
     summary = Summary(rows, ["mrr@10"], set(), "A", "protocol", "data", cast("Any", [test]))
     means, said, against, *_ = sentences(summary)
     assert said.startswith(legend) and "over 1 seed;" in means
-    assert "+0.1000 (+25.0 %)" in against  # of the users that both were tested on
+    assert "+0.1000 (+25.0 %)" in against  # over users that both were tested on
 
 
 def test_models_that_read_other_rows_are_named() -> None:
@@ -168,7 +168,7 @@ def test_figures_have_room_for_labels_of_many_words() -> None:
     for names, width in ((beside, 16), (below, 44)):
         assert all(len(line) <= width for name in names for line in name.split("<br>"))
     rows = max(name.count("<br>") + 1 for name in beside)
-    assert bars["height"] >= 3 * rows * 18  # each has as much as the longest
+    assert bars["height"] >= 3 * rows * 18  # each label has as much room as the longest
     assert cost["height"] >= 200 + 18 * sum(name.count("<br>") + 1 for name in below)
     assert [f["height"] for f in summary_figures(summary_of({"SASRec": 0.1, "Pop": 0.2}))] == [
         380,

@@ -1,4 +1,4 @@
-"""Trials of a search: which settings are drawn, which are stopped, how long they take."""
+"""Trials of a search: which settings are drawn, which trials are stopped, how long they take."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_search_that_goes_on_draws_other_settings() -> None:
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     space = RATES
     drawn = []
-    for _ in range(3):  # as often as the command is given
+    for _ in range(3):  # as if the command were given three times
         study = tuning._open_study("on", entry, space, Path(), 1)
         for _ in range(2):
             trial = study.ask(distributions(space))
@@ -70,7 +70,7 @@ def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
 
 
 def test_a_trial_of_several_phases_is_not_stopped() -> None:
-    """Its validations are not of one training."""
+    """The validations of its phases do not belong to one training."""
     study, live = study_with_four_trials(), Live(["PAD"], 1, 1)
     (phased,) = parse_models("PAD", ["--dataset=tiny"])
     job = tuning._new_job(study.ask(distributions(RATES)), phased, Path("trial"), live)
@@ -78,7 +78,7 @@ def test_a_trial_of_several_phases_is_not_stopped() -> None:
 
 
 def test_a_trial_is_not_stopped_where_few_have_been() -> None:
-    """Four end after six validations; behind the one that goes on, the next one goes on, too."""
+    """Only one trial has a seventh validation, so that the trial behind it is not stopped."""
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     space = RATES
     study = tuning._open_study("six", entry, space, Path(), 1)
@@ -90,7 +90,7 @@ def test_a_trial_is_not_stopped_where_few_have_been() -> None:
 
 
 def test_of_choices_all_are_tried_in_an_order_that_the_seed_says() -> None:
-    """However much the sampler likes some of them."""
+    """This holds although the sampler prefers some of them."""
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     space = {"n_layers": (1, 2, 3), "hidden_size": (64, 128), "n_heads": (1, 2, 4)}
     orders = []
@@ -102,7 +102,7 @@ def test_of_choices_all_are_tried_in_an_order_that_the_seed_says() -> None:
             study.tell(job.payload, 0.1 * int(job.payload.params["n_layers"]))
         orders.append(tried)
         assert len(set(tried)) == len(tried) == 18
-        assert len(study.trials) <= 2 * 18  # a proposal that was tried, and another in its place
+        assert len(study.trials) <= 2 * 18  # another one replaces each proposal that was tried
     assert orders[0] == orders[1]
 
 
@@ -110,7 +110,7 @@ def test_a_trial_killed_while_its_keys_were_drawn_is_drawn_alike() -> None:
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     space = resolve_space(entry)
     study = tuning._open_study("cut", entry, space, Path(), 1)
-    study.ask({"n_layers": distributions(space)["n_layers"]})  # the first key, and killed then
+    study.ask({"n_layers": distributions(space)["n_layers"]})  # killed after the first key
     tuning._requeue_orphans(study, Path("trials"))
     assert study.ask(distributions(space)).params == defaults(space, entry.config)
 

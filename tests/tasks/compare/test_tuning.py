@@ -1,4 +1,4 @@
-"""Searches for settings: their spaces, budgets, pruning, and going on."""
+"""Searches for settings: keys, budgets, failures, and resuming."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def test_a_trial_that_was_cut_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     last.parent.mkdir(exist_ok=True)
     last.touch()
     monkeypatch.setattr("recbole_llm.tasks.compare.cells.load_run", lambda *_: {})
-    for name in ("scores.txt", "result.json"):  # of the script, which may have ended by now
+    for name in ("scores.txt", "result.json"):  # written if the script has ended by now
         (folder / name).unlink(missing_ok=True)
     (folder / "scores.txt").write_text("0.7\n")
-    assert tune("--trials=1").exit_code == 130  # what goes on can be stopped, too
+    assert tune("--trials=1").exit_code == 130  # a resumed trial can be stopped, too
     monkeypatch.setattr(Live, "show", show)
     assert tune("--trials=1").exit_code == 0
     found = trials()
@@ -158,7 +158,7 @@ def test_a_score_that_is_no_number_counts_as_failed(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("quick_runs")
 def test_no_settings_are_tried_twice(started: Path) -> None:
-    """Of two choices there are two trials, whatever the budget."""
+    """Two choices give two trials, whatever the budget."""
     done = tune("--trials=6", "--search=n_layers=[1,2]", "--learning_rate=0.5", "--jobs=2")
     assert done.exit_code == 0, done.output
     runs = started.read_text().splitlines()
@@ -192,7 +192,7 @@ def test_failed_trials_count_and_one_line_says_why() -> None:
 
 @pytest.mark.usefixtures("quick_runs")
 def test_a_longer_search_before_is_no_advantage(started: Path) -> None:
-    """The best of the first two trials, as for any model, and not of all four."""
+    """With a budget of two, the best of the first two trials counts, and not the best of four."""
     search = "--search=learning_rate=[0.1,0.2,0.3,0.4]"
     common = ["--n_layers=1", "--hidden_size=64", search]
     found = []
@@ -205,4 +205,5 @@ def test_a_longer_search_before_is_no_advantage(started: Path) -> None:
     assert found[0] == found[2] != found[1]
     assert yaml.safe_load(found[1])["learning_rate"] == 0.4
     runs = started.read_text().splitlines()
-    assert runs == [*["SASRec 2020"] * 2, "SASRec 2021", *["SASRec 2020"] * 2]  # one best of both
+    # One repeat with the second seed: the best of two trials is also the best of four.
+    assert runs == [*["SASRec 2020"] * 2, "SASRec 2021", *["SASRec 2020"] * 2]

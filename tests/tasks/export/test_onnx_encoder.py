@@ -21,7 +21,7 @@ class _Branching(torch.nn.Module):
 
 
 class _Causal(torch.nn.Module):
-    """PyTorch's encoder, told or not that its mask is causal."""
+    """PyTorch's encoder with a causal mask, with or without ``is_causal=True``."""
 
     n_items = 9
 

@@ -91,7 +91,7 @@ def test_unexportable_classes_are_refused_before_data_is_loaded(
         raise AssertionError("the class alone tells")
 
     monkeypatch.setattr(Recommender, "of", loaded)
-    given = {} if named else {"model": recbole_llm.get_model("BPR")}  # as of one not registered
+    given = {} if named else {"model": recbole_llm.get_model("BPR")}  # an unregistered class
     with pytest.raises(ValueError, match="BPR cannot be exported: its score is no product"):
         recbole_llm.export(checkpoints["BPR"], "b", config_dict=given)
 
@@ -135,7 +135,7 @@ def test_a_folder_of_other_files_is_refused(name: str) -> None:
 def test_half_written_and_hidden_files_do_not_block_an_export() -> None:
     Path("h").mkdir()
     Path("h/.gitkeep").touch()
-    Path(f"h/items.json{_suffix(2**22)}").touch()  # of a process that there is not
+    Path(f"h/items.json{_suffix(2**22)}").touch()  # of a process that does not exist
     with pytest.raises(ValueError, match=r"checkpoint 'none\.pth' does not exist"):
         recbole_llm.export("none.pth", "h")
 

@@ -23,7 +23,7 @@ def call(*argv: str) -> str:
 def test_every_format_holds_the_same(checkpoints: dict[str, str], monkeypatch: Any) -> None:
     checkpoint = f"--checkpoint={checkpoints['BPR']}"
     wanted = recommend(checkpoints["BPR"], users="all", k=3)
-    base = [checkpoint, "--users=all", "-k", "3", "--eval_memory_mib=1e-9"]  # a user a time
+    base = [checkpoint, "--users=all", "-k", "3", "--eval_memory_mib=1e-9"]  # one user at a time
     for name in ("a.csv", "a.jsonl", "a.json", "a.parquet"):
         assert call(*base, f"--output={name}") == f"40 users, 120 recommendations → {name}\n"
     for frame in (

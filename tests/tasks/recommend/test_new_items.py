@@ -1,4 +1,4 @@
-"""Items that came after training: found by models that know items by text, by no other."""
+"""Items that came after training: only models that know items by text recommend them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def trained(model: str, **keys: Any) -> dict[str, Any]:
 
 
 def add(file: str, *rows: str) -> None:
-    """Rows at the front, where an id by position would move all others."""
+    """Add rows at the front, where ids by position would shift those of all other rows."""
     path = FOLDER / file
     header, *old = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([header, *rows, *old]) + "\n", encoding="utf-8")
 
 
 def add_twins() -> None:
-    """For each item a new one, whose text says the same in almost the same words."""
+    """Add a new item for each item, with almost the same text."""
     rows = (FOLDER / "tiny.item").read_text(encoding="utf-8").splitlines()[1:]
     add("tiny.item", *(f"twin-{row}".replace("\tThe ", "\tA ") for row in rows))
 
@@ -58,7 +58,7 @@ def test_a_twin_of_a_good_item_is_among_the_best(model: str) -> None:
     pd.testing.assert_frame_equal(after[before.columns], before, rtol=1e-6)
     assert after.shape == (40, 120)
     best = [f"twin-{item}" for item in before.idxmax(axis=1)]
-    # AlphaRec's node without edges has less of the users in it than its twin has.
+    # In AlphaRec, a new item has no edges, so that it is less like the users than its twin.
     for table, most in ((after, 25), (after.drop(columns=before.columns), 10)):
         places = table.rank(axis=1, ascending=False).to_numpy()
         found = places[np.arange(40), table.columns.get_indexer(best)]
@@ -67,7 +67,7 @@ def test_a_twin_of_a_good_item_is_among_the_best(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["AlphaRec", "PAD"])
 def test_items_that_a_bound_kept_out_of_training_stay_in_histories(model: str) -> None:
-    """They are recommended as new ones, but not to users who have them."""
+    """They are recommended as new items, but not to users who have them."""
     checkpoint = trained(model, item_inter_num_interval="[5,inf)")["checkpoint"]
     found = recommend(checkpoint, "all", k=1000)
     rows = pd.read_csv(FOLDER / "tiny.inter", sep="\t", dtype=str)
@@ -119,7 +119,7 @@ def test_histories_with_new_items_are_read(model: str) -> None:
     after = scores(checkpoint, ["u0", "u1"])
     assert list(after.columns) == list(before.columns)
     assert not np.allclose(after.loc["u0"], before.loc["u0"], rtol=1e-3)
-    if model != "AlphaRec":  # whose graph joins the users
+    if model != "AlphaRec":  # its graph joins the users
         np.testing.assert_allclose(after.loc["u1"], before.loc["u1"], rtol=1e-6)
     assert "late" not in set(recommend(checkpoint, "u0", k=1000)["item"])  # u0 has it
     new_user = recommend(checkpoint, items=["i3", "late"], k=1000)
@@ -169,7 +169,7 @@ def test_the_item_file_as_catalogue(model: str) -> None:
     dataset = load_data(Config(model, "tiny", config_dict=keys))[0]
     tokens = dataset.field2id_token["item_id"]
     assert dataset.item_num == len(tokens) == 121
-    if model != "CKE":  # which puts items without an entity first
+    if model != "CKE":  # it puts items without an entity first
         assert list(tokens[:61]) == list(known)
     add("tiny.item", "late\tThe comedy opera\tcomedy\t2020\t1.5")
     assert scores(checkpoint).shape == (40, 121 if model == "PAD" else 120)
@@ -179,7 +179,7 @@ def test_the_item_file_as_catalogue(model: str) -> None:
 def test_all_models_rank_the_items_with_interactions(
     columns: dict[str, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RecBole numbers, and ranks, all items of the file where a model loads a column of it."""
+    """RecBole would rank all items of the file once a model loads one of its columns."""
     add_twins()
     columns = {"inter": ["user_id", "item_id", "timestamp"], **columns}
     checkpoint = trained("BPR", load_col=columns)["checkpoint"]

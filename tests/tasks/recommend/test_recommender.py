@@ -46,7 +46,7 @@ def _histories() -> dict[str, list[str]]:
 
 
 def _own_scores(source: tuple[Any, Any, Any], history: list[str]) -> np.ndarray:
-    """What a sequential model says about a history, asked directly."""
+    """The scores of a sequential model for a history, from the model itself."""
     config, model, dataset = source
     ids = dataset.token2id("item_id", history[-config["MAX_ITEM_LIST_LENGTH"] :])
     row = Interaction({
@@ -124,7 +124,7 @@ def test_a_general_model_masks_training_validation_and_test_items() -> None:
 
 
 def test_all_users_in_batches_are_each_user_alone() -> None:
-    source = _untrained("SASRec", **SEQUENTIAL, eval_memory_mib=1e-9)  # a user a batch
+    source = _untrained("SASRec", **SEQUENTIAL, eval_memory_mib=1e-9)  # one user per batch
     everyone = recommend(source, users="all", k=2)
     assert everyone["user"].nunique() == 40
     source[0]["eval_memory_mib"] = 512
@@ -206,7 +206,7 @@ def test_a_query_moves_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not np.allclose(moved["score"], plain["score"])
     alone = recommend(recommender, query="The horror castle 3", k=3)
     assert len(alone) == 3 and set(alone["user"]) == {""}
-    assert len(made) == 1  # for all queries: it may be a large model
+    assert len(made) == 1  # one for all queries, since it may be a large model
 
 
 @pytest.mark.parametrize(("width", "said"), [(60, False), (61, True)])
@@ -230,7 +230,7 @@ def test_the_callers_model_is_left_as_it_was() -> None:
     source = _untrained("AlphaRec", train_neg_sample_args=None)
     edges = source[1].graph.user_items.clone()
     recommend(source, users="u1")
-    assert torch.equal(source[1].graph.user_items, edges)  # no test interactions in it
+    assert torch.equal(source[1].graph.user_items, edges)  # still without test interactions
 
 
 def test_interactions_that_are_loaded_are_not_read_again() -> None:
@@ -247,7 +247,7 @@ def test_a_single_id_is_one_id() -> None:
 
 
 def test_users_without_interactions() -> None:
-    """They are in the .user file alone: a sequential model cannot say anything about them."""
+    """They are only in the .user file, so that a sequential model has no history to read."""
     with Path("dataset/tiny/tiny.user").open("a", encoding="utf-8") as file:
         file.write("nobody\t30\tF\n")
     load = {"load_col": {**CONTEXT["load_col"]}}
@@ -263,7 +263,7 @@ def test_unknown_ids_are_named_with_the_way_out() -> None:
     message = _error(bpr, users=["u1", "u400", "[PAD]"])
     assert "users: 'u400' is unknown (near: 'u4' or 'u0'); '[PAD]' is unknown;" in message
     assert "ids are those of user_id" in message and "after its filters" in message
-    assert "such as PAD" not in message  # which is of items
+    assert "such as PAD" not in message  # that hint is for items
     unknown = _error(bpr, users=["u1"], candidates=["i400"])
     assert "ids are those of item_id" in unknown and "also rank later items" in unknown
     assert "users: no id given" in _error(bpr, users=[])

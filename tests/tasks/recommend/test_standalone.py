@@ -1,4 +1,4 @@
-"""Exported models: how they recommend, and damaged ones."""
+"""Exported models: their recommendations, and damaged files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exported(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_exported_model_stands_alone(
     checkpoints: dict[str, str], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its encoder is ONNX: the scores are torch's up to 1e-5."""
+    """The encoder is ONNX, and its scores equal torch's up to 1e-5."""
     folder = tmp_path / "exported"
     done = CliRunner().invoke(
         main, ["export", f"--checkpoint={checkpoints[model]}", f"--output={folder}"]
@@ -51,7 +51,7 @@ def test_an_exported_model_stands_alone(
     source = Recommender.of(checkpoints[model])
     new, k = ["i1", "i5", "i9"], 60
     wanted = recommend(source, "all", k=k), recommend(source, items=new, k=k)
-    monkeypatch.chdir(tmp_path)  # from anywhere, without the data set
+    monkeypatch.chdir(tmp_path)  # another folder, without the data set
     alone = Recommender.load("exported")
     for frame, own in zip(wanted, (alone.recommend("all", k=k), alone.recommend(items=new, k=k))):
         by_item = [f.sort_values(["user", "item"], ignore_index=True) for f in (frame, own)]
