@@ -109,7 +109,7 @@ def test_repeated_purchases_are_noted_once_under_the_table(models: str, times: i
 
 @pytest.mark.usefixtures("quick_runs")
 def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> None:
-    """For example, users of two interactions, if sequential and general models leave one out."""
+    """Leave-one-out tests users with two interactions only in general models, for example."""
     done = compare("SASRec; GRU4Rec", "--seeds=1")
     assert done.exit_code == 0 and "left out here" not in done.output
     (file,) = Path("comparison/cells").glob("GRU4Rec-*/users.npz")

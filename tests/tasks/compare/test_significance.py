@@ -55,7 +55,7 @@ def test_intervals_are_those_of_scipys_bootstrap_one_metric_or_several() -> None
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 0.2])
 def test_signs_that_are_drawn_give_the_p_of_the_normal_distribution(shift: float) -> None:
-    """The sum of 200 values with random signs is nearly normal; its variance is their squares' sum."""
+    """The sum of 200 values with random signs is nearly normal, with variance sum x^2."""
     difference = np.random.default_rng(2).normal(shift, 1, 200)
     z = abs(difference.sum()) / np.sqrt((difference**2).sum())
     assert paired_difference(difference, np.zeros(200)).p == pytest.approx(

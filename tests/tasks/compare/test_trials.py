@@ -102,7 +102,7 @@ def test_of_choices_all_are_tried_in_an_order_that_the_seed_says() -> None:
             study.tell(job.payload, 0.1 * int(job.payload.params["n_layers"]))
         orders.append(tried)
         assert len(set(tried)) == len(tried) == 18
-        assert len(study.trials) <= 2 * 18  # another one replaces each proposal that was tried
+        assert len(study.trials) <= 2 * 18  # each repeated proposal is replaced by one trial
     assert orders[0] == orders[1]
 
 

@@ -18,7 +18,7 @@ from recbole_llm.tasks.recommend.top import top_k
     n=st.integers(1, 700), k=st.integers(1, 12), levels=st.sampled_from([2, 50, 10**6]), seed=...
 )
 def test_the_best_are_those_of_a_full_sort(n: int, k: int, levels: int, seed: int) -> None:
-    """Rows have ties and excluded items; long rows, of up to 700 columns, are searched by groups."""
+    """Rows have ties and excluded items; long ones, up to 700 columns, are searched by groups."""
     rng, k = np.random.default_rng(abs(seed)), min(k, n)
     scores = rng.integers(0, levels, (3, n)).astype(np.float32)
     scores[rng.random((3, n)) < 0.2] = -np.inf
