@@ -1,4 +1,4 @@
-"""RecBole's mends."""
+"""Patches of RecBole, and the states that checkpoints hold."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_changed_vectors_are_noticed() -> None:
 
 @pytest.fixture
 def download(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """RecBole's download of a data set, from a file that lies here."""
+    """A call of RecBole's download of a data set, with a local file in place of the network."""
     from recbole.data.dataset import Dataset, dataset
 
     def fetch(url: str, folder: str) -> str:
@@ -165,14 +165,14 @@ def test_nothing_is_mended_by_importing_alone() -> None:
 
 
 def test_recboles_quick_start_is_imported_after_a_model_of_ours() -> None:
-    """Through ray, which spells np.bool8 on Python 3.11."""
+    """RecBole's quick_start imports ray, which uses np.bool8 on Python 3.11."""
     pytest.importorskip("ray", exc_type=ImportError)
     code = "import recbole_llm; recbole_llm.get_model('BPR'); import recbole.quick_start"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_recbole_is_mended_without_setuptools() -> None:
-    """Which newer Pythons' environments lack, and with it distutils."""
+    """Environments of newer Pythons lack setuptools, and with it distutils."""
     code = (
         "import sys; sys.modules |= dict.fromkeys(['setuptools', 'distutils']);"
         "from recbole_llm.core import compat; compat.apply(); import recbole.trainer"

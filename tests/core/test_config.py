@@ -108,7 +108,7 @@ def test_lists_need_no_brackets_on_the_command_line() -> None:
     ],
 )
 def test_one_name_stands_for_a_list_of_one(model: str, key: str) -> None:
-    own = ["--normalize_all=False"]  # which ml-100k's file sets
+    own = ["--normalize_all=False"]  # ml-100k's file sets normalize_all
     assert Config(model, argv=[f"--{key}=price", *own])[key] == ["price"]
     assert Config(model, argv=[f"--{key}=price, age", *own])[key] == ["price", "age"]
     for value in (("price", "age"), ["price", "age"], "price,age"):
@@ -328,7 +328,7 @@ def test_sampled_candidates_for_a_model_that_cannot_score_them(model: str, mode:
     ],
 )
 def test_filters_of_ready_made_splits(key: str, value: Any) -> None:
-    """RecBole skips them; a stored configuration has those that keep all."""
+    """RecBole ignores such filters. A stored configuration may have filters that keep all rows."""
     split = {"benchmark_filename": ["train", "valid", "test"]}
     with pytest.raises(ValueError, match=f"^{key}: has no effect on ready-made splits"):
         Config("BPR", config_dict={**split, key: value})
@@ -337,7 +337,7 @@ def test_filters_of_ready_made_splits(key: str, value: Any) -> None:
 
 
 def test_a_metric_says_which_direction_is_better() -> None:
-    """RecBole overwrites the key; a checkpoint's is that of another metric perhaps."""
+    """RecBole overwrites the key, and a checkpoint's value may belong to another metric."""
     with pytest.raises(ValueError, match="^valid_metric_bigger: higher MRR@10 is better"):
         Config("BPR", argv=["--valid_metric_bigger=False"])
     loss = ["--metrics=LogLoss", "--valid_metric=LogLoss", "--eval_args={'mode': 'uni5'}"]
@@ -524,7 +524,7 @@ def test_a_text_in_a_file_is_what_is_written_there(tmp_path: Path) -> None:
 
 
 def test_values_of_numpy_and_paths_are_plain_ones(tmp_path: Path) -> None:
-    """As of a sweep over an array."""
+    """A sweep over a NumPy array passes such values."""
     own = {"epochs": np.int64(3), "reproducibility": np.True_, "learning_rate": np.float32(0.5),
            "topk": np.array([5, 10]), "checkpoint_dir": tmp_path}  # fmt: skip
     config = Config("SASRec", config_dict={**own, "valid_metric": "MRR@10"})
@@ -555,7 +555,7 @@ def test_a_key_of_another_model_is_named(model: str, key: str) -> None:
 
 @pytest.mark.parametrize("name", ["AutoInt", "FEARec", "DiffRec", "LDiffRec", "KD_DAGFM", "NNCF"])
 def test_a_key_that_only_the_code_of_a_model_reads_is_not_named(name: str) -> None:
-    """`has_residual` and others, which stand in no file of RecBole."""
+    """Such keys, `has_residual` for example, are in none of RecBole's YAML files."""
     config = Config(name)
     modules, readers = recbole_modules(config.model_class), recbole_readers()
     own = {key for key, of in readers.items() if of & modules} - set(config.internal_config_dict)
@@ -653,6 +653,6 @@ def test_a_validation_metric_that_is_not_computed(change: dict[str, object]) -> 
     ("model", "loaded"), [("DIN", True), ("DIEN", True), ("RepeatNet", False), ("SASRec", False)]
 )
 def test_sequential_models_of_clicks_load_labels(model: str, loaded: bool) -> None:
-    """RepeatNet is pointwise, too, and learns none."""
+    """RepeatNet is pointwise too, but does not learn from labels."""
     columns = Config(model, "tiny", config_dict={"data_path": "dataset"})["load_col"]["inter"]
     assert ("label" in columns) is loaded

@@ -1,4 +1,4 @@
-"""What each of several processes takes, and how they end."""
+"""How several processes share work, and how they end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Stand = Callable[[int, int], None]
 
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
-    """``stand(rank, size)``: this is one process of so many, as far as it knows."""
+    """``stand(rank, size)`` makes this process take itself for that rank of `size` processes."""
     return lambda rank, size: monkeypatch.setattr(
         distributed, "_here", distributed.ProcessRank(rank, rank, size)
     )
@@ -34,7 +34,7 @@ def test_parts_of_a_batch_are_all_of_it(stand: Stand) -> None:
         stand(rank, 3)
         parts.append(distributed.part_of_batch(torch.arange(8)).tolist())
     assert parts == [[0, 3, 6], [1, 4, 7], [2, 5]]
-    assert distributed.part_of_batch([5, 6]) == [5]  # nothing is left for the third
+    assert distributed.part_of_batch([5, 6]) == [5]  # an empty part gets the first row
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 9])
@@ -56,7 +56,7 @@ def test_fewer_rows_than_processes_are_refused(stand: Stand) -> None:
 
 
 def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) -> None:
-    """Of the first process those that torch seeded; torch seeds alike in each."""
+    """torch seeds the workers alike in all processes; only the first process keeps those seeds."""
     drawn = []
     for rank, worker in [(0, 0), (0, 1), (1, 0), (1, 1)]:
         stand(rank, 2)
@@ -88,9 +88,9 @@ def test_each_process_has_a_gpu(stand: Stand, monkeypatch: pytest.MonkeyPatch) -
     assert distributed.own_gpu() == "1"
     assert distributed.own_gpu("4, 6") == distributed.own_gpu((4, 6)) == "6"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    for rank in (0, 1):  # each refuses what the other refuses
+    for rank in (0, 1):  # both ranks refuse the same setting
         stand(rank, 2)
-        assert Config("BPR", config_dict={"gpu_id": 3})["gpu_id"] == "3"  # no GPU is here
+        assert Config("BPR", config_dict={"gpu_id": 3})["gpu_id"] == "3"  # unchecked without GPU
         with monkeypatch.context() as patch, pytest.raises(ValueError, match="gpu_id: 3 names 1, "):
             patch.setattr("torch.cuda.is_available", lambda: True)
             Config("BPR", config_dict={"gpu_id": 3})
@@ -109,7 +109,7 @@ def test_trees_grow_in_one_process(stand: Stand) -> None:
 
 
 def test_a_download_is_left_to_a_process_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RecBole's ends at a barrier, where one of several processes would wait alone."""
+    """RecBole's download ends at a barrier, where one of several processes would wait alone."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     config = Config("BPR", "ml-1m", config_dict={"data_path": "here"})
     with pytest.raises(ValueError, match="'ml-1m' is not in .*here.* run once without torchrun"):
@@ -152,7 +152,7 @@ for _ in range(5_000_000):  # the sums are there before the process ends
 
 @pytest.mark.slow
 def test_a_process_ends_well_while_threads_hold_tensors() -> None:
-    """torch aborts where such a thread asks for the interpreter while it is taken down."""
+    """torch aborts if such a thread asks for the interpreter while the interpreter shuts down."""
     Path("last_words.py").write_text(LAST_WORDS)
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run([*start, "last_words.py"], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Messages for what is not there."""
+"""Messages for missing files, names and packages."""
 
 from __future__ import annotations
 

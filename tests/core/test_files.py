@@ -71,7 +71,7 @@ def test_files_move_together_or_not_at_all() -> None:
         Path("d", name).write_text("old")
     with pytest.raises(FileNotFoundError), files_moved_together("d", "last", "way out") as part:
         (part / "a").write_text("new")
-        Path("no such file").read_text()  # which is not the folder's fault
+        Path("no such file").read_text()  # an error that is not the folder's fault
     assert [Path("d", name).read_text() for name in sorted(os.listdir("d"))] == ["old"] * 3
     with files_moved_together("d", "last", "way out") as part:
         for name in ("a", "last"):

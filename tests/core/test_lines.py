@@ -32,7 +32,7 @@ def test_what_takes_a_while_is_said_on_a_terminal_alone(
 
 
 class Captured:
-    """In the place of a standard stream, with what `print` needs alone."""
+    """A stand-in for a standard stream, with only what `print` needs."""
 
     def __init__(self) -> None:
         self.said = ""
@@ -62,7 +62,7 @@ def test_a_stream_without_isatty_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
 def test_a_pipe_gets_a_line_a_minute_in_place_of_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = iter(range(0, 4000, 25))  # seconds; an update looks at the clock once, a line once more
+    now = iter(range(0, 4000, 25))  # seconds; an update reads the clock once, a line once more
     monkeypatch.setattr("tqdm.std.time", lambda: float(next(now)))
     with bar(total=9, desc="Writing", unit="text", shown=True) as told:
         for _ in range(9):

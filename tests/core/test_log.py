@@ -130,9 +130,9 @@ def test_names_carry_model_data_and_settings(monkeypatch: pytest.MonkeyPatch) ->
     first, again, other = name(), name("--verbose", "--data_path=x"), name("--epochs=7")
     assert first[0] == again[0] != other[0]
     assert name("--item_init=llm")[0] != first[0]
-    # TensorBoard's folder is named by what RecBole finds before the first dot.
+    # RecBole names TensorBoard's folder by the part before the first dot.
     assert run_name(Config("BPR", argv=["--dataset=shop.v2"])).startswith("BPR-shop_v2-")
-    assert first[1].endswith("-000") and again[1].endswith("-004")  # of the same second
+    assert first[1].endswith("-000") and again[1].endswith("-004")  # in the same second
 
 
 @pytest.mark.parametrize("verbose", [True, False])

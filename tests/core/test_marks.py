@@ -1,4 +1,4 @@
-"""Marks of keys: which there are, and that no key lacks one that it needs."""
+"""Marks of keys: what they do, and that no key lacks a mark that it needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_llm.core.plugins.registry import EncoderSpec, Registered, resolve
 from recbole_llm.core.settings import Count, Settings, Text
 from recbole_llm.tasks.zero_shot.run import _check_same_encoder
 
-# Texts that lead nowhere: names of fields, metrics, kinds and tokens, revisions, a prefix.
+# Texts that are no file or address: names of fields, metrics, kinds, tokens, revisions; a prefix.
 PLAIN = {
     "valid_metric", "metrics", "eval_args", "encoder", "encoder_revision", "encoder_prefix",
     "encoder_token", "generator_revision", "item_title_field", "item_image_field",
@@ -27,7 +27,7 @@ PLAIN = {
 
 
 def own_classes() -> Iterator[type[Settings]]:
-    """This package's classes of keys, but for RecBole's."""
+    """This package's settings classes, except those of RecBole's keys."""
     registry = get_registry()
     named = {part.spec.settings for _, part in registry.all_registered()} - {None}
     yield from map(resolve, {RunSettings, *registry.settings, *named})

@@ -1,4 +1,4 @@
-"""Plugins of one's own, which the key `plugins` names."""
+"""Files and modules that the key `plugins` names as plugins."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_file_is_a_plugin(given: dict[str, Any]) -> None:
     given = {"argv": [], **given}
     config = Config("Own", "tiny", **{**given, "argv": [*given["argv"], "--revision=1.10"]})
     assert config["plugins"][0].endswith("mine.py") and config.unknown_keys() == ""
-    assert config["revision"] == "1.10"  # a text by the plugin's own settings
+    assert config["revision"] == "1.10"  # the plugin's own settings declare a text
     assert config.spec.base == "SASRec"
     assert pickle.loads(pickle.dumps(config.model_class)) is config.model_class
 
@@ -84,7 +84,7 @@ def test_the_last_file_that_names_plugins_counts() -> None:
 def test_a_module_is_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path.cwd()))
     assert Config("Own", "tiny", argv=["--plugins=mine"]).model == "Own"
-    load_plugins(argv=["--plugins=mine.py"])  # the same
+    load_plugins(argv=["--plugins=mine.py"])  # the same module
 
 
 def test_a_file_is_read_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -170,7 +170,7 @@ def test_a_checkpoint_loads_with_the_plugin(
     done = CliRunner().invoke(main, [*items, "--plugins=mine.py"])
     assert done.exit_code == 0, done.output
     as_new()
-    monkeypatch.setattr("recbole_llm.tasks.export.run.Recommender.of", dict)  # which fails
-    with pytest.raises(TypeError):  # its class has been found before
+    monkeypatch.setattr("recbole_llm.tasks.export.run.Recommender.of", dict)  # makes export fail
+    with pytest.raises(TypeError):  # after the model's class was found
         export(file, "exported", config_dict=plugins)
     assert "Own" in list_models()

@@ -1,4 +1,4 @@
-"""What is said where a plugin fails in a run."""
+"""Messages when a plugin fails in a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Register = Callable[[str, str], None]
 
 @pytest.fixture
 def register() -> Iterator[Register]:
-    """``register(name, code)`` makes a plugin of code; a test's plugins go with it."""
+    """``register(name, code)`` makes a plugin of code, which is unregistered after the test."""
     manager, names = loading.get_plugins().manager, []
 
     def registered(name: str, code: str) -> None:
@@ -60,7 +60,7 @@ def test_a_hook_that_raises_is_reported_with_its_plugin(
 def test_a_plugin_that_refuses_is_named_too(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Here by a library that it calls."""
+    """The plugin refuses by the ValueError of a library that it calls."""
     code = f"import json\n{HOOK}def prepare_dataset(config, dataset): json.loads('[')"
     register("badfour", code)
     assert run_main(BPR) == 2
@@ -80,7 +80,7 @@ def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
 def test_where_our_code_fails_the_plugin_of_the_model_is_told(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model gives something odd here; other plugins are not suspected."""
+    """The model returns None as its states. Plugins without part in the model are not named."""
     code = (
         "import torch\nfrom recbole_llm import ModelSpec\n"
         "from recbole_llm.models.base import SequenceRecommender\n"
@@ -114,7 +114,7 @@ def test_where_our_code_fails_with_a_model_of_ours_all_plugins_are_told(
 def test_a_metric_that_returns_no_numbers_is_named_with_its_plugin(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not with the plugin of the model."""
+    """The plugin that provides the model is not named."""
     from recbole.evaluator.register import metrics_dict
 
     register(
@@ -154,7 +154,7 @@ def test_texts_that_are_no_mapping_are_refused_with_the_hooks_plugin(
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> loading.Plugins:
-    """Plugins of which one names metrics that cannot be imported."""
+    """Plugins, one of which names metrics that cannot be imported."""
     Path("bad_metrics.py").write_text("class Some: pass\n")
     Path("bad_syntax.py").write_text("def\n")
     module = ModuleType("badfour")
@@ -192,7 +192,7 @@ def test_a_broken_metric_that_is_asked_for_is_an_error(broken: loading.Plugins) 
 
 
 def test_an_installed_plugins_other_modules_are_known_and_its_parts_listed(tmp_path: Path) -> None:
-    """The model lies in a package of its own, as that of the sample does."""
+    """The model is in a module of its own, as in the sample plugin."""
     (tmp_path / "walkrec.py").write_text(
         "from recbole_llm import EncoderSpec, ModelSpec, hookimpl\n"
         "@hookimpl\ndef register_models(register):\n"

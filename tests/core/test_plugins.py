@@ -356,4 +356,4 @@ def test_the_keys_of_an_encoder_are_listed() -> None:
     said = "\n".join(describe("openai"))
     assert said.startswith("\x1b[1m--encoder=openai\x1b[0m: any OpenAI-compatible")
     assert "--encoder_request_size=128 (" in said and "--encoder_prefix=None (" in said
-    assert "--encoder_dtype" not in said  # which it does not read
+    assert "--encoder_dtype" not in said  # the encoder does not read it

@@ -1,4 +1,4 @@
-"""Runtime settings: what is set, what opts out, and that doing it twice does no harm."""
+"""Runtime settings: what is set, what opts out, and that a second call does no harm."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_freed_memory_is_kept() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's count of pages")
 def test_kept_memory_goes_back_when_asked_for() -> None:
-    """Of 400 MB that were freed below a block that is still in use, hardly any stays."""
+    """Hardly any of 400 MB stays that were freed below a block still in use."""
     code = (
         "import resource, torch\n"
         "from recbole_llm.core.runtime import configure_runtime, release_heap\n"

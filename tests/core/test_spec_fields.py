@@ -1,4 +1,4 @@
-"""Plugins whose modules or specs are at fault: named, left out, and the others go on."""
+"""Plugins with faulty modules or specs are named and left out, and other plugins still work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes that are not registered, and extend a model that is."""
+"""Classes that extend a registered model, whether they are registered themselves or not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_class_has_keys_parts_and_trainer_of_the_model_that_it_extends(model: 
 
 
 def registered(monkeypatch: pytest.MonkeyPatch, extended: str, **parts: Any) -> ModelSpec:
-    """A model of a plugin's, whose class extends another."""
+    """Register the model 'Mine' of a plugin, whose class extends another model's."""
     spec = ModelSpec("Mine", mine(extended), **parts)
     monkeypatch.setitem(get_registry().tables[ModelSpec], "Mine", Registered(spec, "test"))
     return spec
@@ -132,7 +132,7 @@ def test_a_class_that_extends_a_model_and_has_the_name_of_another_is_the_first()
     config = Config(own, "tiny", config_dict=QUIET)
     assert (config.spec.name, spec_of(config).name) == ("BPR", "BPR")
     assert (model_reads(config), stages_of(config)) == ((), [])
-    assert spec_of_class(type("PAD", (), {})) == find_model("PAD")  # a module that runs as a script
+    assert spec_of_class(type("PAD", (), {})) == find_model("PAD")  # as in a script of PAD's
 
 
 def test_a_plugin_that_registers_recboles_class_takes_nobody_elses_classes(

@@ -1,4 +1,4 @@
-"""What a checkpoint stores of a configuration, and what is taken of it."""
+"""What a checkpoint stores of a configuration, and what loading accepts of it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_users_own_settings_beat_the_stored_ones() -> None:
 def test_negatives_that_recboles_config_drew_beside_cross_entropy_are_not_taken(
     monkeypatch: pytest.MonkeyPatch, loss: str, drawn: bool
 ) -> None:
-    """It refuses them with RecBole's models alone."""
+    """RecBole's configuration refuses such negatives only for RecBole's own models."""
     monkeypatch.setattr("sys.argv", ["x"])
     given = {**defaults(PADSettings), "loss_type": loss, "data_path": "there"}
     config = RecBoleConfig(get_model("PAD"), "shop", default_config_files("PAD"), given)
@@ -186,7 +186,7 @@ def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
     assert sorted(arguments_for_reload(config)) == [f"--{pair}" for pair in said]
     config.external_config_dict["plugins"] = ["one.py", "two.py"]
     assert "--plugins=one.py,two.py" in arguments_for_reload(config)
-    config.external_config_dict["plugins"] = [1, 2]  # of a plugin's key, as it might be
+    config.external_config_dict["plugins"] = [1, 2]  # a plugin's key may hold such a list
     assert "--plugins=[1, 2]" in arguments_for_reload(config)
     del config.external_config_dict["plugins"]
     assert sorted(keys_required_for_vectors(config)) == ["encoder_model", "item_prompt"]

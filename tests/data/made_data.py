@@ -20,7 +20,7 @@ HAS_TS = hasattr(stock.Dataset, "time_based_split")  # RecBole 1.2.0 has none
 
 
 class StockSplits:
-    """RecBole's splits, whatever stands behind this class."""
+    """RecBole's split methods, which come before those of the classes listed after this one."""
 
     split_by_ratio = stock.Dataset.split_by_ratio
     if HAS_TS:
@@ -37,7 +37,7 @@ class GeneralFileDataset(StockSplits, Dataset):
     """RecBole's general engine on files that we read."""
 
 
-# What ours is compared with. Under pandas 3 RecBole cannot read sequences itself.
+# The classes to compare with. Under pandas 3, RecBole cannot read sequences itself.
 OLD_PANDAS = int(pd.__version__.split(".")[0]) < 3
 RecBoleGeneral = stock.Dataset if OLD_PANDAS else GeneralFileDataset
 RecBoleDataset = stock.SequentialDataset if OLD_PANDAS else SequentialFileDataset
@@ -51,7 +51,7 @@ def leave_one_out(**changes: Any) -> dict[str, Any]:
 
 
 def write_interactions(folder: Path, users: Any, times: Any, n_items: int, seed: int = 0) -> None:
-    """Write ``made/made.inter`` with all field types: one row a user and time given."""
+    """Write ``made/made.inter`` with all field types, one row for each given user and time."""
     rng = np.random.default_rng(seed)
     lines = [FIELDS.replace(" ", "\t")]
     for user, time in zip(users, times, strict=True):
@@ -84,7 +84,7 @@ def made_config(folder: Path, **changes: Any) -> Config:
 
 
 def assert_same_rows(expected: Interaction, actual: Interaction) -> None:
-    """The same columns in the same order, with the same bits."""
+    """Assert the same columns in the same order, equal bit for bit."""
     assert list(expected.columns) == list(actual.columns)
     assert len(expected) == len(actual)
     for name in expected.columns:
@@ -94,7 +94,7 @@ def assert_same_rows(expected: Interaction, actual: Interaction) -> None:
 
 
 def assert_same_batches(expected: Any, actual: Any) -> None:
-    """Loaders that give the same batches; positives and histories of a user in any order."""
+    """Assert the same batches; a user's positives and history may be in any order."""
     missing = object()
     for want, have in itertools.zip_longest(expected, actual, fillvalue=missing):
         for x, y in zip(_parts(want), _parts(have), strict=True):

@@ -1,4 +1,4 @@
-"""Which items are numbered, and so ranked: those of interactions, whatever else a model loads."""
+"""By default, only items with interactions get ids and are ranked, whatever files a model loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interactions on disk: the data set in memory, to the bit, and files that are whole or refused."""
+"""Interactions on disk give the same bits as in memory, and incomplete files are not read."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def write(folder: Path, lines: list[str], name: str = "made") -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Configurations over a file of users with one interaction up, ties, strange ids."""
+    """Configurations over a file with users of one or more interactions, ties and strange ids."""
     rng = np.random.default_rng(3)
     users = rng.integers(0, 40, 600) ** 2 % 37
-    # A season for each user, in which many times are the same, and float32 holds few.
+    # Many of a user's times are equal, and float32 can tell few of them apart.
     times = 1.5e9 + users * 7 % 13 * 5 + rng.choice([0, 0.125, 1, 2, 8, -3e9], 600)
     names = ["NA", "é", "None", "ü 1", *(f"u{n}" for n in range(40))]
     lines = [f"{names[u]}\ti{rng.zipf(1.3) % 50}\t{t}" for u, t in zip(users, times, strict=True)]
@@ -138,11 +138,11 @@ def test_what_training_knows(make: Make) -> None:
     assert [part.tolist() for part in whole] == [
         part.tolist() for part in training_interactions(memory)
     ]
-    assert training_digest(disk) == training_digest(memory)  # now that its rows were made
+    assert training_digest(disk) == training_digest(memory)  # again, after its rows were made
 
 
 def test_the_engine_makes_no_rows(make: Make) -> None:
-    """Training, counting and naming take memory for users, none for interactions."""
+    """Training, counting and printing take memory for users, but none for interactions."""
     train = both(make)[1][1]
     list(train)
     training_digest(train.dataset)
@@ -227,7 +227,7 @@ def test_a_file_that_was_cut_short_is_made_anew(make: Make, tmp_path: Path, name
     users = create_dataset(make()).build()[0].inter_feat.interaction["user_id"].tolist()
     file = tmp_path / "made" / "made.sorted" / name
     content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 16 * 8])  # of whole numbers, half
+    file.write_bytes(content[: len(content) // 16 * 8])  # half of it, in whole numbers
     again = create_dataset(make())
     assert file.read_bytes() == content
     assert again.build()[0].inter_feat.interaction["user_id"].tolist() == users
@@ -278,7 +278,7 @@ def test_an_error_leaves_what_was_there(make: Make, tmp_path: Path) -> None:
 
 
 def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path) -> None:
-    """Killed while it writes, it leaves a part, which the next one removes."""
+    """A preparation killed while it writes leaves a part, which the next preparation removes."""
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -315,7 +315,7 @@ def test_a_killed_preparation_is_not_taken_for_whole(make: Make, tmp_path: Path)
 def test_errors_are_those_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
 ) -> None:
-    monkeypatch.setattr(inter_blocks, "BLOCK", 1)  # every line for itself
+    monkeypatch.setattr(inter_blocks, "BLOCK", 1)  # a block for each line
     write(tmp_path, ["u1\ti1\t1", "u2\ti2\t2", line, "u3\ti3\t3"])
     said = []
     for where in ("memory", "disk"):
@@ -356,7 +356,7 @@ def test_blocks_read_what_a_table_does(
     size: int,
     ending: str,
 ) -> None:
-    """Wherever the file is cut: the same values, or the same refusal."""
+    """Wherever blocks cut the file, they give the whole file's values, or both are refused."""
     path = tmp_path_factory.mktemp("file") / "a.inter"
     lines = ["\t".join(row) for row in rows]
     path.write_bytes((ending.join([HEADER, *lines]) + ending).encode("utf-8"))
@@ -382,10 +382,10 @@ def test_blocks_read_what_a_table_does(
         return [values.tolist() for values in own]
 
     expected = whole()
-    if not isinstance(expected, str):  # of values with line ends in quotes only one is refused
+    if not isinstance(expected, str):  # two refusals may name different lines
         assert read(2**20) == expected
     found = read(size)
-    refused = isinstance(found, str) and isinstance(expected, str)  # perhaps another line
+    refused = isinstance(found, str) and isinstance(expected, str)
     assert found == expected or refused
 
 
@@ -414,8 +414,8 @@ def test_a_model_of_another_kind_is_refused(make: Make, tmp_path: Path) -> None:
 
 
 def test_runs_by_hand() -> None:
-    # Users with the interactions 0…3, 4…5 and 6…8; the last comes first. Their last two targets
-    # are held out, but for one of each that stays.
+    # Users with the interactions 0…3, 4…5 and 6…8; the last user comes first. Each user's last two
+    # targets are held out, but one target always stays in training.
     begin, low, high = np.array([0, 4, 6]), np.array([1, 5, 7]), np.array([3, 5, 8])
     targets = TargetRanges(begin, low, high, np.array([2, 1, 0]))
     assert targets.rows().tolist() == [7, 8, 5, 1, 2, 3]

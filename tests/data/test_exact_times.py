@@ -1,4 +1,4 @@
-"""Order by the file's times, where RecBole's float32 makes them the same for a minute."""
+"""Order by the file's exact times, which RecBole's float32 rounds to about a minute."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from recbole_llm.steps import build_model, load_data
 from recbole_llm.tasks.recommend import recommend
 from recbole_llm.testing import write_tiny_dataset
 
-NOW = 893_286_638  # ml-100k's seconds; float32 knows every 64th
-TIE = NOW - NOW % 64  # what is half a minute from it is it
+NOW = 893_286_638  # a time in ml-100k, in seconds; float32 holds only multiples of 64
+TIE = NOW - NOW % 64  # float32 rounds times within half a minute to it
 Event = tuple[str, str, int]
 
 
@@ -44,7 +44,7 @@ def events_config(folder: Path, model: str, **changes: Any) -> Config:
 
 
 def held_out(config: Config) -> dict[str, tuple[str, str]]:
-    """Validation and test item by user, as tokens."""
+    """Each user's validation and test item, as tokens."""
     parts = create_dataset(config).build()[1:]
     pairs = [
         dict(zip(part.id2token("user_id", part.inter_feat["user_id"].numpy()),
@@ -70,7 +70,7 @@ def test_a_history_written_backwards_is_read_forwards(tmp_path: Path, model: str
 
 
 def test_a_column_may_be_called_exact(tmp_path: Path) -> None:
-    """Rows of RecBole's have their columns as attributes."""
+    """RecBole's rows have their columns as attributes, which ours must not confuse with methods."""
     write_events(tmp_path, BACKWARDS)
     file = tmp_path / "now" / "now.inter"
     header, *rows = file.read_text().splitlines()
@@ -86,7 +86,7 @@ def test_a_column_may_be_called_exact(tmp_path: Path) -> None:
 def test_rows_of_one_time_stay_in_order_without_repeated_ones(
     tmp_path: Path, model: str, keep: str
 ) -> None:
-    """RecBole's sort shuffles ties among more than 16 rows, as the CPU has it."""
+    """RecBole's sort reorders ties among more than 16 rows, depending on the CPU."""
     rows = [(f"u{n % 3}", f"i{n % 200}", n // 50) for n in range(600)]
     write_events(tmp_path, [*rows, ("u0", "i0", 0)])
     expected = {"u0": ("i194", "i197"), "u1": ("i195", "i198"), "u2": ("i196", "i199")}
@@ -95,7 +95,7 @@ def test_rows_of_one_time_stay_in_order_without_repeated_ones(
 
 
 def test_recboles_own_sequential_data_set_follows(tmp_path: Path) -> None:
-    """DIEN's copies its histories itself."""
+    """DIEN's data set class copies the histories itself."""
     write_events(tmp_path, BACKWARDS)
     file = tmp_path / "now" / "now.inter"
     header, *rows = file.read_text().splitlines()
@@ -160,7 +160,7 @@ def test_training_interactions_are_in_order(tmp_path: Path, model: str, order: s
 @pytest.mark.parametrize("model", ["SASRec", "BPR", "DeepFM"])
 @pytest.mark.parametrize("numerical", [[], ["timestamp"]])
 def test_models_read_recboles_numbers(tmp_path: Path, model: str, numerical: list[str]) -> None:
-    """The same columns in float32 as from RecBole's own classes, whose order ties leave alone."""
+    """The float32 columns equal those of RecBole's own classes, which keep ties in order here."""
     rows = [(f"u{n % 3}", f"i{n}", n) for n in range(40)]
     write_events(tmp_path, rows)
     changes: dict[str, Any] = {"numerical_features": numerical, "eval_memory_mib": 0}
@@ -199,7 +199,7 @@ def test_recommendations_see_the_order_of_training(tmp_path: Path, exact: bool) 
         torch.manual_seed(0)
         model = build_model(config, train.dataset).eval()
         names = dataset.field2id_token["item_id"]
-        with torch.no_grad():  # an item's vector by its name, whatever its number
+        with torch.no_grad():  # an item's vector depends on its token, not on its id
             for number, token in enumerate(names):
                 torch.manual_seed(int(token[1:]) if number else 999)
                 model.item_embedding.weight[number] = torch.randn(model.hidden_size)
@@ -208,7 +208,7 @@ def test_recommendations_see_the_order_of_training(tmp_path: Path, exact: bool) 
 
 
 def test_ml_100k_holds_out_the_latest() -> None:
-    """RecBole's float32 tests three users on an item older than one that they train on."""
+    """With RecBole's float32, three users have a test item older than one of training."""
     older = {}
     for exact in (True, False):
         config = Config("BPR", "ml-100k", config_dict={

@@ -1,4 +1,4 @@
-"""Labels and numbers of interactions: 0 and 1, none missing, not on disk, not left out."""
+"""Checks of labels and numbers: labels are 0 or 1, loaded, not missing, and not read on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 
 def labeled(folder: Path, labels: list[str], **keys: Any) -> Any:
-    """The tiny data set, its rows labeled in turn."""
+    """Load the tiny data set, with its rows labeled in turn."""
     file = write_tiny_dataset(folder) / "tiny.inter"
     header, *rows = file.read_text(encoding="utf-8").splitlines()
     lines = [f"{row}\t{labels[i % len(labels)]}" for i, row in enumerate(rows)]
@@ -24,7 +24,7 @@ def labeled(folder: Path, labels: list[str], **keys: Any) -> Any:
 
 
 def test_missing_labels_are_refused_and_left_out_as_it_says(tmp_path: Path) -> None:
-    """RecBole fills them with the mean of all rows, held-out ones among them."""
+    """RecBole fills missing labels with the mean of all rows, held-out rows included."""
     with pytest.raises(ValueError, match="'label': .* have no value to make a label") as caught:
         labeled(tmp_path, ["1", "", "0"])
     assert """--val_interval="{'label': '(-inf,inf)'}\"""" in str(caught.value)
@@ -102,10 +102,10 @@ def test_a_model_that_learns_none_does_not_mind(tmp_path: Path) -> None:
 
 
 def test_a_number_that_no_row_has_is_refused(tmp_path: Path) -> None:
-    """Its mean is none, and a loss that is none would be all that is said."""
+    """The column's mean would be NaN, and a NaN loss would be the only symptom."""
     file = write_tiny_dataset(tmp_path) / "tiny.item"
     header, *rows = file.read_text(encoding="utf-8").splitlines()
-    lines = [row.rpartition("\t")[0] + "\t" for row in rows]  # of price
+    lines = [row.rpartition("\t")[0] + "\t" for row in rows]  # without the price
     file.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "price"]}
     keys = {"data_path": str(tmp_path), "load_col": columns, "threshold": {"rating": 3}}
@@ -132,7 +132,7 @@ def test_labels_are_not_on_disk(tmp_path: Path, model: str) -> None:
 
 
 def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
-    """A missing one would be the padding's 0."""
+    """A missing label would become the padding's 0."""
     file = write_tiny_dataset(tmp_path) / "tiny.inter"
     header, *rows = file.read_text(encoding="utf-8").splitlines()
     lines = [f"{row}\t{'1' if i % 2 else ''}" for i, row in enumerate(rows)]
@@ -144,7 +144,7 @@ def test_labels_that_are_words_are_refused(tmp_path: Path) -> None:
 
 
 def test_labels_stay_what_they_are_where_all_is_scaled(tmp_path: Path) -> None:
-    """RecBole makes constant columns 1."""
+    """RecBole scales constant columns to 1."""
     made = labeled(tmp_path, ["0"], normalize_all=True)
     assert set(made.inter_feat["label"]) == {0}
     assert made.inter_feat["rating"].max() == 1

@@ -37,7 +37,7 @@ _NAMED = os.environ.get("RECBOLE_LLM_DATA")
 DATA = Path(_NAMED).resolve() if _NAMED else None  # before tests change the folder
 
 
-# Popularity is counted otherwise, see test_samplers.py.
+# Uniform only: popularity is counted differently from RecBole, see test_samplers.py.
 def negatives(**changes: Any) -> dict[str, Any]:
     args = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False}
     return {**args, "candidate_num": 0, **changes}
@@ -62,7 +62,7 @@ SEQUENTIAL = [
 @pytest.mark.parametrize("size", [3, 4])
 @pytest.mark.parametrize("taken", range(5))
 def test_batches_that_nobody_takes_draw_like_torchs(size: int, taken: int) -> None:
-    """RecBole goes through part of a knowledge graph's batches, and begins again."""
+    """RecBole takes part of a knowledge graph's batches, and then starts again."""
     left = []
     for kind in (IndexBatches, BatchSampler):
         generator = torch.Generator().manual_seed(5)
@@ -147,7 +147,7 @@ def general_config(folder: Path, **changes: Any) -> Config:
 @pytest.mark.parametrize("mode", ["uni5", "pop5"])
 @pytest.mark.parametrize("extra", [{}, {"transform": "mask_itemseq", "mask_ratio": 0.3}])
 def test_candidates_are_fixed(made: MakeConfig, mode: str, extra: dict[str, Any]) -> None:
-    """Whatever the seed, the epoch and, without RecBole's own collation, the batch size."""
+    """Seed and epoch do not change candidates, nor does batch size without RecBole's collation."""
 
     def candidates(seed: int, size: int) -> list[torch.Tensor]:
         config = made(eval_args=leave_one_out(mode=mode), eval_batch_size=size, **extra)
@@ -155,7 +155,7 @@ def test_candidates_are_fixed(made: MakeConfig, mode: str, extra: dict[str, Any]
         init_seed(seed, True)
         before = np.random.get_state()[1].copy()
         drawn = [torch.cat([rows["item_id"] for rows, *_ in it]) for it in (valid, test, test)]
-        assert (np.random.get_state()[1] == before).all()  # training's numbers are its own
+        assert (np.random.get_state()[1] == before).all()  # training's random state is untouched
         return drawn
 
     valid, test, again = candidates(1, 50)
@@ -191,7 +191,7 @@ def test_no_candidate_is_in_the_ready_made_history_of_a_user_new_to_training(
 
 @pytest.mark.parametrize("mode", ["uni5", "pop5"])
 def test_candidates_are_the_same_for_sequential_and_other_models(tmp_path: Path, mode: str) -> None:
-    """None of them is an item that the user had up to then."""
+    """No candidate is an item that the user already had."""
     write_tiny_dataset(tmp_path)
     found: list[list[dict[int, list[int]]]] = []
     for model, cls in (("SASRec", SequentialDataset), ("BPR", Dataset)):
@@ -206,7 +206,7 @@ def test_candidates_are_the_same_for_sequential_and_other_models(tmp_path: Path,
             found[-1].append(users)
     assert found[0] == found[1] and len(found[0][1]) > 30
     used: dict[int, set[int]] = {}
-    for loader in loaders:  # BPR's, which have all interactions
+    for loader in loaders:  # BPR's loaders, which have all interactions
         inter = loader.dataset.inter_feat
         for user, item in zip(inter["user_id"].tolist(), inter["item_id"].tolist(), strict=True):
             used.setdefault(user, set()).add(item)
@@ -215,7 +215,7 @@ def test_candidates_are_the_same_for_sequential_and_other_models(tmp_path: Path,
 
 
 def test_users_a_step_of_sampled_candidates_fit_the_budget(tmp_path: Path) -> None:
-    """RecBole's trainer puts their scores into rows of the whole catalogue."""
+    """RecBole's trainer puts the candidates' scores into rows of the whole catalogue."""
     args = leave_one_out(mode="uni5")
     config = general_config(tmp_path, eval_memory_mib=0.01, eval_args=args)
     test = data_preparation(config, Dataset(config))[2]
@@ -285,7 +285,7 @@ class TestFullSort:
 @pytest.fixture
 def _no_fork_by_default() -> Iterator[None]:
     before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("forkserver", force=True)  # as Python 3.14 has it
+    multiprocessing.set_start_method("forkserver", force=True)  # the default of Python 3.14
     yield
     multiprocessing.set_start_method(before, force=True)
 
@@ -301,7 +301,7 @@ def test_worker_processes_give_the_same(made: MakeConfig) -> None:
 
 
 def test_row_overhead_is_gone(made: MakeConfig) -> None:
-    """The index of a batch is a tensor all the way, and no list of positions is held."""
+    """The index of a batch stays a tensor, and no list of positions is kept."""
     config = made()
     train = loaders_of(config, SequentialDataset, data_preparation)[0]
     index = next(iter(train._index_sampler))

@@ -140,7 +140,7 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["NA", "nan", "None", "null", "N/A", "-1.#IND"])
 def test_ids_that_pandas_takes_for_missing(tmp_path: Path, name: str) -> None:
-    """In all files; RecBole's own data set drops their rows."""
+    """Rows of such ids stay in all files; RecBole's own data set drops them."""
     folder = write_tiny_dataset(tmp_path)
     sizes = create_dataset(config(tmp_path)).inter_num
     for suffix in ("inter", "item", "user"):
@@ -162,7 +162,7 @@ def test_ids_that_pandas_takes_for_missing(tmp_path: Path, name: str) -> None:
 
 
 def test_features_are_read_as_recbole_reads_them(tmp_path: Path) -> None:
-    """A missing value is padding, or the mean; so are, of features, NA and the like."""
+    """A missing value becomes padding or the mean, and so do a feature's NA and the like."""
     folder = write_tiny_dataset(tmp_path)
     file = folder / "tiny.item"
     text = file.read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def test_features_are_read_as_recbole_reads_them(tmp_path: Path) -> None:
 
 
 def test_rows_of_one_item_that_differ_are_refused(tmp_path: Path) -> None:
-    """The same row twice is none too many."""
+    """An identical second row is accepted."""
     columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "genre"]}
     row = "i2\tThe comedy robot 2\tcomedy\t1992\t2.5"
     with_line(tmp_path, 2, row, "item")
@@ -207,7 +207,7 @@ def test_numbers_of_sequences(tmp_path: Path) -> None:
 def test_types_are_read_off_the_start_of_a_long_file(
     tmp_path: Path, encoding: str, end: str
 ) -> None:
-    """Whose first 64 KiB may end inside a character."""
+    """The first 64 KiB of the file may end inside a character."""
     for shift in range(4):
         rows = ["item_id:token\tname:token", "x" * shift + "\ty", *["🫖\t茶"] * 12_000]
         file = tmp_path / f"{shift}.item"
@@ -233,7 +233,7 @@ def test_a_carriage_return_is_part_of_a_title_also_beside_quotes(tmp_path: Path)
 
 
 def test_separators_of_several_characters(tmp_path: Path) -> None:
-    """Beside them pandas knows no quotes."""
+    """With such separators, pandas does not interpret quotes."""
     file = tmp_path / "x.inter"
     for separator in ("::", "||"):
         file.write_text(f'user_id:token{separator}item_id:token\n"u1"{separator}i1\n')
@@ -259,7 +259,7 @@ def test_a_filter_reads_its_column_and_leaves_it_out_again(tmp_path: Path, model
 
 @pytest.mark.parametrize("years", [["1990", "1993"], [1990, 1993], (1990, 1993)])
 def test_a_filter_lists_the_tokens_to_keep(tmp_path: Path, years: list[Any]) -> None:
-    """Two numbers are tokens where the column is of tokens."""
+    """Two numbers are tokens, not an interval, if the column holds tokens."""
     write_tiny_dataset(tmp_path)
     keys = {"load_col": None, "val_interval": {"release_year": years, "gender": ["M"]}}
     dataset = create_dataset(config(tmp_path, "BPR", **keys))
@@ -389,7 +389,7 @@ def test_a_column_of_two_files_is_refused() -> None:
 def test_ids_are_objects_until_they_are_numbered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As under pandas 2: RecBole takes them one by one, at which pandas 3's strings are slow."""
+    """RecBole reads ids one by one, which is slow with the strings of pandas 3."""
     seen, number = [], VocabularyDataset._remap_ID_all
 
     def noted(self: Any) -> None:

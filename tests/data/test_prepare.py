@@ -127,7 +127,7 @@ def test_empty_training_split(tmp_path: Path, made: MakeConfig) -> None:
     [
         ({"LS": "valid_and_test"}, 2, "validation"),
         ({"LS": "test_only"}, 2, "test"),
-        ({"LS": "test_only"}, 3, ""),  # and validation is not asked for
+        ({"LS": "test_only"}, 3, ""),  # no validation part is asked for
         ({"RS": [8, 1, 1]}, 2, "validation"),
         ({"RS": [8, 0, 2]}, 4, ""),
     ],
@@ -169,7 +169,7 @@ def test_users_and_triplets_come_as_in_recbole(tmp_path: Path, model: str) -> No
     theirs = stock(config, ours.dataset, ours._sampler, shuffle=True)
     epochs = []
     for loader in (ours, theirs):
-        np.random.seed(0)  # of negatives
+        np.random.seed(0)  # the seed of negatives
         batches = [batch.interaction for _ in range(2) for batch in loader]
         epochs.append([{name: v.tolist() for name, v in batch.items()} for batch in batches])
     assert epochs[0] == epochs[1] and len(epochs[0]) > 4

@@ -33,7 +33,7 @@ def dataset(users: list[int], items: list[int], n_users: int = 6, n_items: int =
 
 
 class TrainPopularity(RecBoleSampler):  # type: ignore[misc]
-    """RecBole's sampler, but for what popularity is counted in."""
+    """RecBole's sampler, but with popularity counted in training interactions."""
 
     def _get_candidates_list(self) -> list[int]:
         items = self.datasets[0].inter_feat["i"].numpy()
@@ -42,7 +42,7 @@ class TrainPopularity(RecBoleSampler):  # type: ignore[misc]
 
 
 class RepeatableTrainPopularity(RecBoleRepeatableSampler):  # type: ignore[misc]
-    """The same of RecBole's repeatable sampler."""
+    """RecBole's repeatable sampler, with popularity counted in training interactions."""
 
     def _get_candidates_list(self) -> list[int]:
         self.datasets = [self.dataset]
@@ -65,7 +65,7 @@ def drawn(sampler: Any, users: list[int], items: list[int], num: int) -> list[in
         batch = sampler.sample_by_user_ids(np.array(users), np.array(items), num)
         assert batch.dtype == torch.int64
         result += batch.tolist()
-    return [*result, int(np.random.randint(1000))]  # the stream stands at the same place
+    return [*result, int(np.random.randint(1000))]  # shows the stream's position
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "popularity"])
@@ -96,7 +96,7 @@ def test_used_items_are_recboles_sets(splits: list[Any]) -> None:
 
 
 def test_user_of_every_item_is_refused_in_the_phases_that_draw_for_them() -> None:
-    """The user has the last item in the second split alone."""
+    """The user has the last item only in the second split."""
     sampler = Sampler(["train", "valid"], [dataset([1] * 7, list(range(1, 8))), dataset([1], [8])])
     assert sampler.set_phase("train").sample_by_user_ids([1], [1], 3).tolist() == [8, 8, 8]
     with pytest.raises(ValueError, match="user_inter_num_interval"):
@@ -128,7 +128,7 @@ def test_unknown_user_is_refused(splits: list[Any]) -> None:
 def test_held_out_interactions_are_not_popular(
     tmp_path: Path, model: str, repeatable: bool
 ) -> None:
-    """Of u1's a b c d e training has a b c, of u2's a c x y training has a c."""
+    """Training has a b c of u1's a b c d e, and a c of u2's a c x y."""
     rows = [f"u1\t{item}\t{t}" for t, item in enumerate("abcde")]
     rows += [f"u2\t{item}\t{t}" for t, item in enumerate("acxy")]
     rows += [f"u3\t{item}\t{t}" for t, item in enumerate("bxdx")]
@@ -155,7 +155,7 @@ def test_held_out_interactions_are_not_popular(
 
 @pytest.mark.parametrize("cls", [Sampler, RepeatableSampler])
 def test_another_power_of_popularity_leaves_the_first(cls: Any) -> None:
-    """Item 1 has three interactions, item 2 one: by their squares 9 and 1 of 10."""
+    """Item 1 has three interactions and item 2 has one; their squares are 9 and 1 of 10."""
     data = dataset([1, 2, 3, 4], [1, 1, 1, 2])
     built = data if cls is RepeatableSampler else [data] * 3
     flat = cls(PHASES, built, "popularity", 0.0)
@@ -166,7 +166,7 @@ def test_another_power_of_popularity_leaves_the_first(cls: Any) -> None:
 
 
 def test_user_of_every_popular_item_is_refused() -> None:
-    """Item 8 is in no training interaction, so user 1 has no negative, and none is waited for."""
+    """Item 8 is in no training interaction, so drawing a negative for user 1 would never end."""
     data = [dataset([1, 2, 2], [1, 1, 2]), dataset([1], [2]), dataset([2], [8])]
     sampler = Sampler(PHASES, data, "popularity", 1.0)
     with pytest.raises(ValueError, match="user_inter_num_interval"):

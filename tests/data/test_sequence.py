@@ -150,7 +150,7 @@ def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
         create_dataset(Config("SASRec", "bench", config_dict=names))
     said = [word.replace('"', "") for word in str(e.value).partition("; set ")[2].split(" --load")]
     argv = [said[0], f"--load{said[1]}"]
-    whole = [*argv, "--train_level=sequence"]  # which is the default elsewhere
+    whole = [*argv, "--train_level=sequence"]  # the default for other data sets
     with pytest.raises(ValueError, match="ready-made splits have lists .* --train_level=prefix$"):
         create_dataset(Config("SASRec", "bench", config_dict=names, argv=whole))
     create_dataset(Config("SASRec", "bench", config_dict=names, argv=argv))

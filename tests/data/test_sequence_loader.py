@@ -115,7 +115,7 @@ def check_negatives(targets: Tensor, negatives: Tensor, n_items: int) -> None:
 
 
 def test_negatives_of_a_row_are_for_its_target(made: MakeConfig) -> None:
-    """Each position gets the draws made for it: with a sampler that marks them."""
+    """A sampler that marks its draws shows that each position gets the draws made for it."""
     loader = train_loader(made, **BPR)
 
     class Marker:
@@ -178,7 +178,7 @@ def test_recboles_data_set_is_refused(made: MakeConfig) -> None:
 
 
 def test_labels_of_the_targets(made: MakeConfig) -> None:
-    """Each target's own label; none where negatives are drawn, which make every target positive."""
+    """Each target has its own label. With drawn negatives there are no labels."""
     labeled = {"threshold": {"rating": 3}, "numerical_features": ["weights"]}
     loader = train_loader(made, window_stride=1, **labeled)
     got: Counter[tuple[int, tuple[int, ...], int, float]] = Counter()

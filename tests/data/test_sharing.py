@@ -1,4 +1,4 @@
-"""What several processes draw of the loaders is together what one draws."""
+"""The batches of several processes together are the batches of a single process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEAVE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user
 def of_each(
     monkeypatch: pytest.MonkeyPatch, model: str, which: int, **changes: Any
 ) -> tuple[list[Any], list[list[Any]], list[int]]:
-    """Batches of one process on its own and of each of three, and where their rows begin."""
+    """A single process's batches, those of each of three processes, and the three's first rows."""
     write_tiny_dataset("dataset")
     drawn, begins = [], []
     places = [(0, 1), *((rank, PROCESSES) for rank in range(PROCESSES))]
@@ -78,7 +78,7 @@ def test_triplets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mode", ["full", "uni5"])
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
 def test_users_are_ranked_once_each(monkeypatch: pytest.MonkeyPatch, model: str, mode: str) -> None:
-    """With the negatives, and from the row, that one process gives them."""
+    """Users have the negatives, and the place in all rows, that a single process gives them."""
     args = {**LEAVE_OUT, "mode": mode}
     whole, parts, begins = of_each(monkeypatch, model, 1, eval_args=args, eval_batch_size=60)
     fields = ("user_id", "item_id") if mode == "uni5" else ("user_id",)

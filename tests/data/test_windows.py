@@ -16,7 +16,7 @@ from recbole_llm.data.rows.windows import WindowBatches, Windows, cut_windows, d
 
 
 def rows_of(sizes: list[int], length: int, held_out: int = 0) -> SequenceColumns:
-    """Users with so many interactions; the last ones of each are not in the split."""
+    """Users with `sizes` interactions; each user's last `held_out` are not in the split."""
     position = np.concatenate([np.arange(n) for n in sizes]).astype(np.int32)
     ends = np.cumsum(sizes)
     last = np.concatenate(
@@ -82,7 +82,7 @@ def test_each_target_once_with_context(
 
 @pytest.mark.parametrize("length", range(1, 60))
 def test_default_context_is_three_quarters_of_a_window(length: int) -> None:
-    """The default is the largest stride that leaves every target so much."""
+    """The default is the largest stride that leaves every target that much context."""
     stride = default_stride(length)
     assert length - stride + 1 >= 3 * length / 4 > length - stride
     assert 1 <= stride <= length
