@@ -30,9 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """One thread a process: on small tensors a second one costs more than it brings. No time limit
-    for hypothesis's examples: on a busy machine they are slow."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of pytest-xdist's workers and other children
+    """Set one thread per process, as a second thread makes small tensors slower, and no time limit
+    for hypothesis's examples, which are slow on a busy machine."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for pytest-xdist's workers and other children
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
     hypothesis.settings.load_profile("untimed")
@@ -53,7 +53,7 @@ def _mended_recbole() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _hash_encoder() -> None:
-    """`encoder: hash` is there for all tests."""
+    """Make `encoder: hash` available to all tests."""
     if "hash" not in loading.list_encoders():
         loading.get_plugins().register(testing, testing.__name__)
 
@@ -84,7 +84,7 @@ def tiny(_own_folder: None) -> Path:
 
 @pytest.fixture
 def as_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Called, it makes this process one that has loaded no plugin of the test's own yet."""
+    """A function that makes this process forget the plugins that the test has loaded."""
     from recbole_llm.tasks.compare import keys
 
     def forget() -> None:
@@ -104,7 +104,7 @@ def as_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
 
 @pytest.fixture(autouse=True)
 def _process_kept() -> Iterator[None]:
-    """A run sets the level of the root logger, and the number of threads."""
+    """Restore the root logger's level and the number of threads, which a run sets."""
     level, threads = logging.getLogger().level, torch.get_num_threads()
     yield
     logging.getLogger().setLevel(level)
@@ -113,7 +113,7 @@ def _process_kept() -> Iterator[None]:
 
 @pytest.fixture
 def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The process's logging is this package's: pytest's handlers stay out, which it would keep."""
+    """Give logging to this package's handlers only, which would otherwise join pytest's handlers."""
     root = logging.getLogger()
     add = root.addHandler
 
@@ -130,7 +130,7 @@ def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Golden]:
-    """``golden("mkmmd")`` gives the arrays and the description of a fixture of the papers' code."""
+    """``golden("mkmmd")`` gives the arrays and the description that a paper's code has produced."""
 
     def load(name: str) -> Golden:
         with np.load(GOLDEN / f"{name}.npz") as file:
@@ -142,7 +142,7 @@ def golden() -> Callable[[str], Golden]:
 
 @pytest.fixture(scope="session")
 def ray_installed() -> None:
-    """Skips where it is not."""
+    """Skip tests if Ray is not installed."""
     try:
         cluster.check_installed()
     except ValueError as error:
@@ -151,12 +151,12 @@ def ray_installed() -> None:
 
 @pytest.fixture(scope="module")
 def ray(ray_installed: None) -> Iterator[ModuleType]:
-    """Ray on this machine, of two CPUs and two GPUs that there are in name only."""
+    """Ray on this machine, with two CPUs and two GPUs that exist only in name."""
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # which RecBole sets
-        patch.setenv("RAY_worker_niceness", "0")  # Ray's 15 starves beside other work
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # RecBole sets it
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's default, 15, starves beside other work
         ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()

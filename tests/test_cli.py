@@ -62,7 +62,7 @@ def test_the_keys_that_all_models_share_are_named() -> None:
     start = next(i for i, line in enumerate(lines) if line.startswith("keys of every run"))
     shared = [word.strip(",") for line in lines[start:] for word in line.split()]
     assert {"item_init", "epochs", "eval_args", "encoder", "window_stride"} <= set(shared)
-    assert "hidden_size" not in shared  # its own
+    assert "hidden_size" not in shared  # a key of SASRec's own
 
 
 def test_help_without_a_model_says_where_they_are() -> None:
@@ -157,7 +157,7 @@ def test_an_error_without_words_is_named(
         KeyboardInterrupt(),
         SchemaError('Error building "function-after" validator: KeyboardInterrupt: '),
     ],
-)  # the second is how pydantic tells it
+)  # the second is how pydantic reports an interrupt
 def test_an_interrupt_is_one_line_and_status_130(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
@@ -192,7 +192,7 @@ def test_the_output_is_tried_before_the_work() -> None:
 
 def test_config_files_are_read() -> None:
     Path("a.yaml").write_text("model: BPR\ndataset: tiny\nepochs: x")
-    assert run_main(["--config_files=a.yaml"]) == 2  # the type of epochs, seen in the file
+    assert run_main(["--config_files=a.yaml"]) == 2  # the file gives epochs a wrong type
     Path("b.yaml").write_text("epochs: 1\nshow_progress: False")
     assert run_main(["--config_files=a.yaml b.yaml"]) == 0
 
@@ -242,7 +242,7 @@ def test_offline_work_reads_the_data_set_as_plugins_prepared_it(asked: list[str]
 
 
 def test_a_run_encodes_what_is_missing() -> None:
-    """Through the same function as ``prepare``."""
+    """A run encodes through the same function as ``prepare``."""
     argv = ["--model=PAD", "--dataset=tiny", "--encoder=hash", "--epochs=1", *CACHE]
     assert run_main([*argv, "--show_progress=False"]) == 0
     output = CliRunner().invoke(main, ["prepare", *argv]).output
@@ -264,7 +264,7 @@ def test_the_script_is_the_command(tmp_path: Path) -> None:
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(
     given: dict[str, str], spins: str
 ) -> None:
-    """It is in the environment before torch, and with it OpenMP, is loaded."""
+    """The variable is set before torch, and with it OpenMP, is loaded."""
     code = (
         "import os, sys; from recbole_llm.commands import shared\n"
         "shared.rest_when_idle(); print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"

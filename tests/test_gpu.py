@@ -33,7 +33,7 @@ def test_trains_evaluates_resumes_and_recommends(model: str, amp: bool) -> None:
     config, (train, valid, test) = prepared(model, enable_amp=amp, enable_scaler=amp)
     trainer = build_trainer(config, build_model(config, train.dataset))
     trainer.fit(train, valid, verbose=False, saved=True)
-    if not isinstance(trainer, PhasedTrainer):  # which resumes from a stopped run alone
+    if not isinstance(trainer, PhasedTrainer):  # it resumes only stopped runs
         trainer.resume_checkpoint(trainer.saved_model_file)
     result = trainer.evaluate(test, show_progress=False)
     assert all(value == value for value in result.values())  # no nan
@@ -48,7 +48,7 @@ def test_scores_are_those_of_the_cpu(model: str) -> None:
     network = build_model(config, train.dataset).eval()
     rows, name = next(iter(test))[0], "predict" if model == "DIN" else "full_sort_predict"
     there = getattr(network, name)(rows.to("cuda")).cpu()
-    network.to("cpu").train().eval()  # what was cached goes
+    network.to("cpu").train().eval()  # drops what the model has cached
     here = getattr(network, name)(rows.to("cpu"))
     torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-3)
 

@@ -20,7 +20,7 @@ def imports(file: Path, for_types: bool = True) -> Iterator[str]:
 
     Args:
         file: a module.
-        for_types: whether to count what is imported for type checkers alone.
+        for_types: whether to count what is imported only for type checkers.
     """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     if not for_types:
@@ -72,13 +72,13 @@ def test_imports_go_down_only(file: Path) -> None:
 
 
 def test_no_import_circles() -> None:
-    """Not through imports inside functions either."""
+    """Imports inside functions may not close a circle either."""
     names = {own_name(file) for file in FILES}
     graph = {
         own_name(file): {n.removeprefix("recbole_llm.") for n in imports(file, False)} & names
         for file in FILES
     }
-    TopologicalSorter(graph).prepare()  # or CycleError, which shows the circle
+    TopologicalSorter(graph).prepare()  # raises a CycleError that shows a circle
 
 
 def offences(folder: str, forbidden: tuple[str, ...]) -> list[str]:
@@ -105,7 +105,7 @@ def test_some_libraries_are_out_of_bounds(folder: str, forbidden: tuple[str, ...
 
 
 def test_ray_is_imported_in_one_place() -> None:
-    """Inside its functions: it takes a second, and is an extra."""
+    """Functions import Ray, not their module: importing it takes a second, and it is an extra."""
     assert set(offences("", ("ray",))) == {"core/processes/cluster.py imports ray"}
     tree = ast.parse((PACKAGE / "core/processes/cluster.py").read_text(encoding="utf-8"))
     assert "import ray" not in map(ast.unparse, tree.body)

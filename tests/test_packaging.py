@@ -22,7 +22,7 @@ MADE = ["__pycache__", "*.pyc", "*.egg-info"]
 
 
 def files_of(*folders: str) -> set[str]:
-    """The files of the checkout's folders, but for what tools have made there."""
+    """The files of the checkout's folders, except those that tools have made there."""
     paths = (p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file())
     paths = (p.relative_to(ROOT) for p in paths)
     return {
@@ -46,7 +46,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the sdist, so that one that lacks something fails."""
+    """Build the wheel from the sdist, so that an incomplete sdist fails."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "-w", str(out), str(sdist)], check=True)
@@ -68,7 +68,7 @@ def test_the_wheel_holds_every_module_and_every_yaml_file(wheel: Path) -> None:
 
 
 def test_the_installed_wheel_runs_elsewhere(wheel: Path, tmp_path: Path) -> None:
-    """A new environment that sees this one's libraries, but the wheel's package."""
+    """A new environment sees this environment's libraries, but the wheel's package."""
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"
     site = next((tmp_path / "env" / "lib").glob("python*/site-packages"))

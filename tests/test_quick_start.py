@@ -78,7 +78,7 @@ def test_numbers_are_as_rounded() -> None:
     ],
 )
 def test_bad_settings_are_named_before_texts_are_encoded(model: str, key: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=key):  # of the encoder there is none
+    with pytest.raises(ValueError, match=key):  # no error is about the encoder
         run(model, **{key: value, "encoder": "precomputed", "embedding_path": "none.npz"})
 
 
@@ -112,7 +112,7 @@ def test_nothing_is_saved_unless_asked() -> None:
 
 def test_objective_function_has_recboles_signature_and_result() -> None:
     before = logging.getLogger().handlers[:]
-    own = {**QUIET, "model": "BPR", "dataset": "tiny", "embedding_size": 8.0}  # as of quniform
+    own = {**QUIET, "model": "BPR", "dataset": "tiny", "embedding_size": 8.0}  # as quniform draws it
     trial = objective_function(own, None, saved=False)
     assert trial["model"] == "BPR" and "recall@10" in trial["test_result"]
     assert logging.getLogger().handlers == before  # a search has a log of its own
@@ -205,7 +205,7 @@ def test_a_model_too_large_is_named(monkeypatch: pytest.MonkeyPatch, step: str) 
 def test_what_a_model_prints_as_it_is_built_is_in_the_log(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The lists of `recommend` are written to the same place."""
+    """Standard output, to which `recommend` writes its lists, stays empty."""
     config = Config("FEARec", "tiny", config_dict=QUIET)
     data = load_data(config)
     with caplog.at_level("INFO"):
@@ -238,7 +238,7 @@ def test_on_result_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_second_thread_that_trains_is_refused() -> None:
-    """Both would draw the process's random numbers, and neither have its seed's."""
+    """Both threads would draw the process's random numbers, so neither would follow its seed."""
     said: list[str] = []
 
     def other() -> None:

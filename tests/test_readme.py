@@ -1,4 +1,4 @@
-"""What the README shows works."""
+"""The examples, links and tables of the README and other pages hold."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def of_recboles_own_calls(model: str, tiny: dict[str, Any]) -> dict[str, Any]:
-    """What the page's example with RecBole's own calls leaves, for a model."""
+    """The names that the page's example with RecBole's own calls defines, for a model."""
     names: dict[str, Any] = {}
     code = block("get_model").replace('"ml-100k"', '"tiny"').replace("AlphaRec", model)
     assert '{"epochs": 5}' in code
@@ -124,7 +124,7 @@ def test_a_model_in_a_file_of_ones_own_is_compared(tiny: dict[str, Any], capsys:
 
 
 def anchor(heading: str) -> str:
-    """What GitHub makes of a heading."""
+    """The anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -147,7 +147,7 @@ def test_ci_reads_its_test_command_from_here() -> None:
 
 
 def script(name: str) -> ModuleType:
-    """A script of results/, which no package holds."""
+    """Import a script of results/, which is no package."""
     spec = importlib.util.spec_from_file_location(f"results_{name}", ROOT / f"results/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""What a run says of itself."""
+"""What a run reports about itself."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_run_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def trees(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In the place of the packages of decision trees, which need not be installed."""
+    """Stand-ins for the packages of decision trees, which need not be installed."""
     for name in ("xgboost", "lightgbm"):
         fake = ModuleType(name)
         fake.Booster = type("Booster", (), {"__init__": lambda *_, **__: None})  # type: ignore[attr-defined]
@@ -160,7 +160,7 @@ def test_the_next_command_has_what_no_checkpoint_keeps() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["Own", "SASRec"])  # known by no name, or as another's
+@pytest.mark.parametrize("name", ["Own", "SASRec"])  # an unknown name, or another model's
 def test_the_next_step_with_a_class_is_in_python(name: str) -> None:
     dataset = create_dataset(Config(type(name, (BPR,), {}), "tiny"))
     ((_, line),) = report.suggest_next_step(dataset, {"checkpoint": "x.pth"})
@@ -230,7 +230,7 @@ def test_the_output_is_tried_before_the_work(capsys: pytest.CaptureFixture[str])
         ({"mode": {"valid": "uni20", "test": "full"}},
          "random split (each user's interactions 80 : 10 : 10), ranked among 20 sampled items for "
          "each one held out on validation, all 60 items ranked on test"),
-        # RecBole leaves out each user's last whatever group_by is.
+        # RecBole holds out each user's last interaction, whatever group_by is.
         ({"split": {"LS": "test_only"}, "order": "TO", "group_by": "none"},
          "leave-one-out (each user's last for test only), all 60 items ranked"),
     ],

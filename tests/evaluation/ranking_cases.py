@@ -34,8 +34,8 @@ def evaluation(metrics: list[str] = METRICS, topk: tuple[int, ...] = (1, 3, 5)) 
 
 
 class MendedCollector(Collector):  # type: ignore[misc]
-    """RecBole's, but for RecBole 1.2.1's ``.cpu()`` on plain numbers, and the padding, which it
-    counts among the items."""
+    """RecBole's collector, without RecBole 1.2.1's ``.cpu()`` on plain numbers, and without the
+    padding, which RecBole counts as an item."""
 
     active = False
 
@@ -74,7 +74,7 @@ def results(
     config: Settings | None = None,
     tokens: list[str] | None = None,
 ) -> dict[str, float]:
-    """All metrics of scores [B, n], collected in batches of so many users."""
+    """All metrics of scores [B, n], collected in batches of `batch` users."""
     config = config or evaluation()
     collector = cls(config)
     collector.data_collect(train_data(scores.shape[1], tokens))

@@ -23,14 +23,14 @@ def collected() -> DataStruct:
 
 
 def test_novelty() -> None:
-    """Of 16 interactions item 1 has 8 (1 bit), item 2 has 4 (2 bits), item 3 none, as if 1."""
+    """Of 16 interactions, item 1 has 8 (1 bit), item 2 has 4 (2 bits), item 3 none (as if 1)."""
     found = Novelty(CONFIG).calculate_metric(collected())
     assert found == {"novelty@1": (1 + 4) / 2, "novelty@2": (1.5 + 3) / 2}
 
 
 def test_serendipity() -> None:
-    """Item 1 is the most popular, 2 the second: of the hits 1, 3 and 2 only 3 is not
-    in a list of the most popular of either length."""
+    """Item 1 is the most popular item, item 2 the second. Of the hits 1, 3 and 2, only 3 is in
+    neither list of the most popular items."""
     found = Serendipity(CONFIG).calculate_metric(collected())
     assert found == {"serendipity@1": 1 / 2, "serendipity@2": (0 + 1 / 2) / 2}
 
@@ -56,7 +56,7 @@ def test_many_rows_are_each_as_alone() -> None:
 
 
 def test_diversity() -> None:
-    """Items 1 and 2 are at right angles, 3 and 2 point one way."""
+    """The vectors of items 1 and 2 are at right angles; those of 3 and 2 point in one direction."""
     found = Diversity(CONFIG).calculate_metric(collected())
     assert found == {"diversity@1": 0.0, "diversity@2": pytest.approx(1 / 2)}
 
@@ -77,7 +77,7 @@ def test_they_are_metrics_of_any_run_and_of_its_users() -> None:
 
 
 def test_metrics_of_the_catalogue_are_those_of_knowledge_models_too() -> None:
-    """RecBole's loader of these models has no `dataset`, which it reads counts of items from."""
+    """RecBole reads item counts from the loader's `dataset`, which these models' loader lacks."""
     testing.write_tiny_dataset("dataset")
     settings = {
         "metrics": ["ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage"],

@@ -1,4 +1,4 @@
-"""Metrics by user: their means are the run's."""
+"""Metrics by user, whose means are the run's metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_shares_of_users_with_one_row_are_the_rows() -> None:
 
 
 def test_shares_by_hand() -> None:
-    """Rows 1, 0 of user 0 and 0 of user 1: they add 1/3 and 0 to the mean, times 2 users."""
+    """User 0 has rows 1 and 0, user 1 has row 0: they add 1/3 and 0 to the mean, times 2 users."""
     found = split_mean_by_user(np.array([0, 0, 1]), np.array([1.0, 0.0, 0.0]))
     assert found == pytest.approx([2 / 3, 0])
     weighted = split_mean_by_user(np.array([0, 1]), np.array([1.0, 0.5]), np.array([3, 1]), 3)
@@ -36,10 +36,10 @@ def test_shares_by_hand() -> None:
 
 
 def test_auc_by_hand() -> None:
-    """User 0 has .9 clicked and .6 not, user 1 .5 clicked and .1 not: 3 of 4 pairs are in order.
+    """User 0 clicked .9 and not .6, user 1 clicked .5 and not .1: 3 of 4 pairs are in order.
 
-    Placements: .9 above both others 1, .5 above one of two .5; .6 below one of two .5, .1 below
-    both 1. User 0: 2 · ((1 - .375) / 2 + (.5 - .375) / 2), and so for user 1.
+    Placements: .9 is above both others (1), .5 above one of two (.5); .6 is below one of two (.5),
+    .1 below both (1). User 0 has 2 · ((1 - .375) / 2 + (.5 - .375) / 2), and so has user 1.
     """
     users, positive = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
     found = split_auc_by_user(users, np.array([0.9, 0.6, 0.5, 0.1]), positive)
@@ -49,7 +49,7 @@ def test_auc_by_hand() -> None:
 
 
 def test_users_without_both_classes_are_no_evidence_in_gauc() -> None:
-    """Of 100 users three have an AUC; of their 8 patterns of signs two are as extreme."""
+    """Three of 100 users have an AUC; two of their 8 sign patterns are as extreme as this one."""
     users = np.concatenate([np.arange(100), np.arange(3)])
     labels = np.concatenate([np.zeros(100), np.ones(3)])
     right, wrong = labels - labels * [[0.0], [2.0]]  # clicks above, and below the others
@@ -60,10 +60,10 @@ def test_users_without_both_classes_are_no_evidence_in_gauc() -> None:
     assert found.mean == 1.0 and found.users == (3, 100) and found.p == 2 / 8
 
 
-# A pair of two users counts for both of them in the AUC, so that users are not independent there.
+# In the AUC, a pair of two users counts for both of them, so users are not independent.
 @pytest.mark.parametrize(("metric", "most"), [("auc", 12), ("logloss", 4)])
 def test_one_user_with_most_of_the_rows_is_no_evidence(metric: str, most: int) -> None:
-    """Models that are alike but for noise of each user: one user has 300 of 360 rows."""
+    """The models differ only by noise of each user, and one user has 300 of 360 rows."""
     users = np.concatenate([np.zeros(300, int), np.arange(1, 61)])
     rng, low = np.random.default_rng(3), 0
     for _ in range(40):

@@ -226,7 +226,7 @@ def test_evaluations_do_not_mix() -> None:
 
 
 def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two processes each sees half the rows, and both report the groups of all rows."""
+    """Each of two processes sees about half the rows, and the groups reported are of all rows."""
     scores = [ranking(2, 1), ranking(2, 1), ranking(1, 2, 3), ranking(4, 5), ranking(1, 2)]
     positives = [(0, 2), (1, 1), (2, 3), (3, 4), (4, 2)]
     parts = []
@@ -252,7 +252,7 @@ def test_processes_share_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_validation_goes_without_groups() -> None:
     collector, evaluator = evaluation_parts(config())
-    with collector.without_groups():  # nor are the groups known yet
+    with collector.without_groups():  # the groups are not known yet
         batch = Interaction({"user_id": torch.tensor([1])})
         scores = torch.tensor([ranking(1)])
         collector.eval_batch_collect(scores, batch, torch.tensor([0]), torch.tensor([1]))

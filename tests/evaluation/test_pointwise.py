@@ -25,8 +25,8 @@ from recbole_llm.evaluation.pointwise import compute_gauc
 from recbole_llm.steps import load_data
 from recbole_llm.testing import write_tiny_dataset
 
-# User 1: the positive beats one of two negatives: AUC 1/2, 3 rows. User 2: 1, 2 rows. User 3 has
-# negatives only, user 4 a tie: 1/2, 2 rows.
+# User 1: the positive beats one of two negatives, AUC 1/2, 3 rows. User 2: AUC 1, 2 rows. User 3:
+# no positive, no AUC. User 4: a tie, AUC 1/2, 2 rows.
 USERS = [1, 1, 1, 2, 2, 3, 4, 4]
 ITEMS = [1, 2, 3, 1, 2, 4, 1, 5]
 SCORES = [0.5, 0.7, 0.2, 0.9, 0.3, 0.8, 0.4, 0.4]
@@ -152,7 +152,7 @@ def test_gauc_without_a_user_of_both_classes_warns_once(caplog: pytest.LogCaptur
 
 def test_evaluations_do_not_mix_and_validation_goes_without_groups() -> None:
     collector, evaluator = evaluation_parts(config(eval_groups=["items"]))
-    with collector.without_groups():  # nor are the groups known yet
+    with collector.without_groups():  # the groups are not known yet
         collector.eval_batch_collect(*batch(slice(0, 3)))
         first = evaluator.evaluate(collector.get_data_struct())
     assert list(first) == ["auc", "logloss", "gauc"]
@@ -237,7 +237,7 @@ def test_stock_models_report_groups(model: str, how: dict[str, Any]) -> None:
 def test_labels_on_one_part_and_sampled_candidates_on_the_other(
     modes: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each part has its own rows: interactions, or six for each of them."""
+    """A part with labels has a row for each interaction; a part with candidates has six."""
     write_tiny_dataset("dataset")
     args = {"split": {"RS": [8, 1, 1]}, "mode": dict(zip(("valid", "test"), modes))}
     keys = {

@@ -1,4 +1,4 @@
-"""Ranking results without ties: RecBole's numbers."""
+"""Ranking results without ties are RecBole's numbers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_models_get_recboles_numbers(tmp_path: Path, model: str, trained: bool) 
 @pytest.mark.parametrize("model", ["SASRec", "BPR", "LightGCN", "NeuMF"])
 @pytest.mark.parametrize("budget", [2, 512])
 def test_ml_100k_gets_recboles_numbers(model: str, budget: float) -> None:
-    trained = model != "SASRec"  # whose epoch takes minutes
+    trained = model != "SASRec"  # an epoch of SASRec takes minutes
     check_model(model, "ml-100k", trained, eval_memory_mib=budget)
 
 
@@ -114,13 +114,13 @@ def check_model(model: str, dataset: str, trained: bool, **changes: Any) -> None
         for result in metrics:
             for name in [name for name in result if name.startswith(("averagepop", "tailperc"))]:
                 del result[name]
-    # Another number of users a step rounds the scores otherwise, in their last bit: of the ranks
-    # of all positives, which GAUC sums, one in a hundred thousand may move by one.
+    # Another number of users per step changes the last bit of scores. Of the ranks of all
+    # positives, which GAUC sums, one in a hundred thousand may then move by one.
     assert metrics[1] == pytest.approx(metrics[0], abs=1e-6)
 
 
 def test_coverage_and_gini_are_of_the_catalogue_without_the_padding() -> None:
-    """Four items, of which the first places of three users have 1, 1 and 2."""
+    """Of four items, the first places of three users' lists have items 1, 1 and 2."""
     scores = masked(torch.tensor([[0.0, 4, 3, 2, 1], [0, 4, 3, 2, 1], [0, 3, 4, 2, 1]]))
     config = evaluation(["ItemCoverage", "GiniIndex"], topk=(1, 4))
     got = results(RankingCollector, scores, [(0, 1), (1, 1), (2, 1)], config=config)
@@ -132,7 +132,7 @@ def test_coverage_and_gini_are_of_the_catalogue_without_the_padding() -> None:
 
 @pytest.mark.parametrize("by_blocks", [False, True])
 def test_no_list_that_is_filled_up_has_the_padding(by_blocks: bool) -> None:
-    """Thirty users have one item left of four, and lists of four."""
+    """Thirty users have one of four items left to rank, but lists of four items."""
     seen = [(user, item) for user in range(30) for item in (1, 2, 3)]
     rows, items = torch.tensor(seen).T
     scores: Any = masked(torch.zeros(30, 5))
@@ -155,7 +155,7 @@ def test_repeated_positives_count_once() -> None:
     assert once["recall@1"] == 0.5
 
 
-@pytest.mark.parametrize("k", [10, 20])  # of the ten columns one is the padding
+@pytest.mark.parametrize("k", [10, 20])  # one of the ten columns is the padding
 def test_list_longer_than_the_catalogue(k: int) -> None:
     with pytest.raises(ValueError, match=f"topk: {k} is more than the 9 items .* set --topk=9"):
         results(RankingCollector, torch.zeros(1, 10), [(0, 1)], config=evaluation(topk=(k,)))

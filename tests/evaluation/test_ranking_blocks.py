@@ -36,7 +36,7 @@ Pairs = tuple[Tensor, Tensor]
 
 
 def some_pairs(rng: torch.Generator, rows: int, n: int, share: float) -> Pairs:
-    """Rows and items, without the padding item."""
+    """Random pairs of rows and items, without the padding item."""
     chosen = torch.rand(rows, n, generator=rng) < share
     chosen[:, 0] = False
     row, item = chosen.nonzero(as_tuple=True)
@@ -44,7 +44,7 @@ def some_pairs(rng: torch.Generator, rows: int, n: int, share: float) -> Pairs:
 
 
 def whole(rows: Tensor, items: Tensor, masked: Pairs | None) -> Tensor:
-    """As RecBole's trainer makes them."""
+    """The scores as RecBole's trainer makes them."""
     scores = rows @ items.T
     scores[:, 0] = -torch.inf
     if masked is not None:
@@ -62,7 +62,7 @@ def collected(collector: RankingCollector, batches: list[Any]) -> dict[str, Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_groups() -> Iterator[None]:
-    """So that generated catalogues are read in groups too."""
+    """Make groups small, so that generated catalogues are read in groups too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking_blocks, "GROUP", 8)
         yield
@@ -82,7 +82,7 @@ def test_blocks_collect_what_whole_rows_do(
     rows = torch.randint(0, levels, (users, 3), generator=rng).float()
     items = torch.randint(0, levels, (n, 3), generator=rng).float()
     batches: dict[str, list[Any]] = {"whole": [], "blocks": []}
-    for part in rows.split(4):  # so that rows have numbers beyond their batch
+    for part in rows.split(4):  # so that row numbers go beyond one batch
         masked = None if seen is None else some_pairs(rng, len(part), n, seen)
         positives = some_pairs(rng, len(part), n, 0.2)
         batches["whole"].append((whole(part, items, masked), positives))
@@ -109,7 +109,7 @@ def test_scores_that_are_no_numbers_come_last() -> None:
     assert scores.top_items(4, torch.arange(1), lambda: torch.arange(6)).tolist() == [[4, 3, 5, 1]]
     positives = torch.tensor([0]), torch.tensor([3])
     found = collected(RankingCollector(CONFIG), [(items.T.clone(), positives)])
-    assert found["rec.items"][0, :4].tolist() == [4, 3, 5, 1]  # the same of whole rows
+    assert found["rec.items"][0, :4].tolist() == [4, 3, 5, 1]  # whole rows give the same
 
 
 @pytest.mark.parametrize("width", [2, 3, 6])
@@ -166,7 +166,7 @@ def test_models_get_the_same_metrics(model: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_best_of_many_items_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each in turn is the best: those of the 17 groups, and the three behind them."""
+    """Each item is the best once: the items of the 17 groups, and the three after the groups."""
     monkeypatch.setattr(ranking_blocks, "GROUP", 4)
     scores = torch.rand(71, 71) + 2 * torch.eye(71)
     values, places = ranking_blocks._fast_topk(scores, 2)
@@ -175,7 +175,7 @@ def test_the_best_of_many_items_are_torchs(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class TestStep:
-    """Of the tiny data set's 61 items; a general model's row takes 16 bytes for each."""
+    """The tiny data set has 61 items, and a general model's row takes 16 bytes for each item."""
 
     def step(self, model: str, budget: float, **changes: Any) -> tuple[int, int | None]:
         write_tiny_dataset("dataset")
@@ -198,7 +198,7 @@ class TestStep:
         ("model", "metrics"), [("BPR", ["NDCG"]), ("LightGCN", ["NDCG", "GAUC"])]
     )
     def test_others_are_scored_whole(self, model: str, metrics: list[str]) -> None:
-        """A model of RecBole's whose vectors are not known; a metric of all ranks."""
+        """BPR is a model of RecBole without known vectors; GAUC is a metric of all ranks."""
         step = self.step(model, 10 * 61 * 16, metrics=metrics, valid_metric="NDCG@10")
         assert step == (10, None)
 
@@ -216,7 +216,7 @@ class TestStep:
 
 
 class ThreeItems(FactorModel):
-    """Three items with the padding; `given` are the numbers of vectors."""
+    """A model of three items, with the padding; `given` are its numbers of row and item vectors."""
 
     n_items = 3
 

@@ -16,7 +16,7 @@ from recbole_llm.testing import write_tiny_dataset
 
 
 class Largest(TorchDispatchMode):
-    """Within it the numbers of the largest tensor that is made are counted."""
+    """A context that counts the numbers in the largest tensor made within it."""
 
     size = 0
 

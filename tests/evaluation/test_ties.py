@@ -1,4 +1,4 @@
-"""Tied scores: nothing for an item's number, the mean over all orders."""
+"""Tied scores: item numbers do not matter, and metrics are the mean over all orders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestTies:
         scores = masked(
             torch.from_numpy(self.rng.integers(0, levels, (self.users, self.n))).float()
         )
-        # Popularity and tail go by item; here all items are alike to them.
+        # Popularity and tail depend on items' counts, which are not renumbered here.
         metrics = [m for m in METRICS if m not in ("AveragePopularity", "TailPercentage")]
         config = evaluation(metrics)
         before = results(RankingCollector, scores, self.positives, config=config)
@@ -73,7 +73,7 @@ class TestTies:
         users = 20_000
         one = [(u, int(self.rng.integers(1, self.n))) for u in range(users)]
         got = results(RankingCollector, self.constant[:1].expand(users, -1), one)
-        for k in (1, 3, 5):  # three standard deviations of a mean of so many draws
+        for k in (1, 3, 5):  # three standard deviations of the mean
             deviation = 3 * (k / 60 * (1 - k / 60) / users) ** 0.5
             assert got[f"recall@{k}"] == pytest.approx(k / 60, abs=deviation)
         assert got["gauc"] == pytest.approx(0.5)
@@ -82,7 +82,7 @@ class TestTies:
 
     @pytest.mark.parametrize("levels", [1, 2, 5])
     def test_places_of_all_positives_or_of_hits_only(self, levels: int) -> None:
-        """With many positives a row those outside the list are left out first."""
+        """With many positives per row, positives outside the list are left out first."""
         rng = np.random.default_rng(levels)
         scores = masked(torch.from_numpy(rng.integers(0, levels, (30, self.n))).float())
         many = [(u, int(i)) for u in range(30) for i in rng.choice(range(1, self.n), 20, False)]
@@ -108,7 +108,7 @@ class TestTies:
         assert torch.equal(*found)
 
     def test_a_part_of_the_rows_is_drawn_as_within_the_whole(self) -> None:
-        """As by a process that takes the rows from some row on."""
+        """A process whose rows begin at `first_row` draws as a process with all rows does."""
         rows, items = torch.tensor(self.positives).T
         found = []
         for first in (0, 120):
@@ -145,7 +145,7 @@ SCORES = st.integers(1, 4).flatmap(
 def test_hits_are_read_off_the_collected_list(
     scores: np.ndarray, wanted: st.DataObject, full: bool
 ) -> None:
-    """Place by place, for all items and for a group of them; with and without GAUC's ranks."""
+    """Hits agree place by place, for all items and for a group, with and without GAUC's ranks."""
     users, n = scores.shape
     positive = wanted.draw(hnp.arrays(bool, (users, n)))
     positive[:, 0], members = False, torch.arange(n) % 2 == 1
@@ -168,7 +168,7 @@ def test_hits_are_read_off_the_collected_list(
 
 
 def test_every_order_is_as_likely() -> None:
-    """Scores 9, 5 5 5 5, 1: first 9, then each of the 24 orders of the four."""
+    """The scores are 9, four times 5, and 1: the lists have 9 first, then the four in 24 orders."""
     scores = torch.tensor([[9.0, 5, 5, 1, 5, 5]]).expand(24_000, -1)
     keys = torch.tensor([3, 1, 4, 1 << 40, 5, 9])
     lists = shuffled_ties(scores, 5, torch.arange(24_000), keys)
@@ -184,9 +184,9 @@ def test_scores_that_are_not_numbers_come_last() -> None:
     assert set(lists[0, :2].tolist()) == {1, 2}
 
 
-@pytest.mark.parametrize("positives", [2, FEW + 1])  # counted for all, and after a top-k
+@pytest.mark.parametrize("positives", [2, FEW + 1])  # ranks by counting, or after a top-k
 def test_scores_that_are_not_numbers_hide_no_hits(positives: int) -> None:
-    """The positives are the best of 50 items, of which the last 8 have no number."""
+    """The positives are the best of 50 items, and the last 8 items have NaN scores."""
     scores = torch.arange(50, 0, -1.0).masked_fill(torch.arange(50) >= 42, torch.nan)[None]
     rows, items = torch.zeros(positives).long(), torch.arange(positives)
     ranked = Positives.of(scores.shape, rows, items).rank(scores, 10)
@@ -194,7 +194,7 @@ def test_scores_that_are_not_numbers_hide_no_hits(positives: int) -> None:
 
 
 def test_a_positive_that_is_not_a_number_is_as_low_as_masked_items() -> None:
-    """Of 40 items 20 have scores, 10 have none and 10 are masked. GAUC reads the mean rank."""
+    """Of 40 items, 20 have scores, 10 have NaN and 10 are masked. GAUC reads the mean rank."""
     collector = RankingCollector(evaluation(["Recall", "GAUC"]))
     scores = torch.full((1, 40), -torch.inf)
     scores[0, 1:21], scores[0, 21:31] = torch.arange(20.0), torch.nan
@@ -205,7 +205,7 @@ def test_a_positive_that_is_not_a_number_is_as_low_as_masked_items() -> None:
 
 
 def test_scores_without_numbers_count_alike_whatever_else_is_collected() -> None:
-    """Lists of items are kept for ItemCoverage, and hits alone without it."""
+    """Lists of items are kept for ItemCoverage; without it, only hits are kept."""
     scores = masked(torch.full((40, 30), torch.nan))
     positives = [(row, 1 + row % 29) for row in range(40)]
     some, more = (

@@ -78,7 +78,7 @@ def test_what_else_is_done_to_word_embeddings_is_refused() -> None:
 
 
 def test_a_decoder_that_scales_its_embeddings_itself() -> None:
-    """Gemma's did so before transformers 5."""
+    """Gemma's decoder did so before transformers 5."""
     model, scaled = make("Llama"), make("Llama")
     scaled.register_forward_pre_hook(
         lambda _, args, named: (args, {**named, "inputs_embeds": named["inputs_embeds"] * 4}),
@@ -172,7 +172,7 @@ def test_a_small_decoder_drops_out_in_training_alone() -> None:
     upper, vectors = CausalDecoder(made), torch.randn(1, 3, 8)
     assert not upper.train()(vectors).equal(upper(vectors))
     assert upper.eval()(vectors).equal(upper(vectors))
-    assert made.drop.p == 0  # of the vectors, which Molar drops itself
+    assert made.drop.p == 0  # Molar itself applies dropout to the vectors
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_blocks_that_are_not_there(first: int, count: int | None) -> None:
 
 
 def test_rows_of_several_lengths_are_read_in_bfloat16() -> None:
-    """The last norm gives float32 there, the vectors are bfloat16."""
+    """Under autocast, the last norm gives float32, though the vectors are bfloat16."""
     upper = CausalDecoder(small_decoder(width=8, depth=1, heads=2, inner=16, positions=5)).eval()
     vectors, lengths = torch.randn(3, 5, 8), torch.tensor([1, 5, 3])
     with torch.no_grad():

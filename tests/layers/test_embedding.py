@@ -10,7 +10,7 @@ from recbole_llm.layers.embedding import FrozenEmbedding, map_distinct_rows
 
 
 def test_each_distinct_row_is_computed_once() -> None:
-    """Copies beside each other, and apart."""
+    """Equal rows may be adjacent or apart."""
     seen = []
 
     def states(rows: torch.Tensor) -> torch.Tensor:

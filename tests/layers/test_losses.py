@@ -43,8 +43,8 @@ def problem(rows: int, items: int, scale: float = 1.0) -> tuple[torch.Tensor, ..
     return states.requires_grad_(), table.requires_grad_(), targets
 
 
-# Logits held at once, and the unit of rows: everything; some rows of all items; some items of all
-# rows; some items of some rows.
+# Logits held at once, and the unit of rows. Chunks are then everything; some rows of all items;
+# some items of all rows; some items of some rows.
 BUDGETS = [(10**6, 64), (350, 4), (200, 64), (7, 64)]
 
 
@@ -109,7 +109,7 @@ def test_cross_entropy_in_float32_is_that_of_float64(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_cross_entropy_of_half_precision_tables(dtype: torch.dtype) -> None:
-    """The sum over 70,000 equal items is beyond float16's range: it must not be taken there."""
+    """The sum over 70,000 equal items is beyond float16's range, so it must not be in float16."""
     table = torch.zeros(70_001, 4, dtype=dtype, requires_grad=True)
     states = torch.ones(3, 4, requires_grad=True)
     loss = losses.cross_entropy(states, table, torch.tensor([1, 2, 3]))
@@ -179,7 +179,7 @@ def test_the_logits_never_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_info_nce_by_hand() -> None:
-    """Row 3 has the owner of the first row, and is no negative of it."""
+    """The third row has the first row's owner, so neither is a negative of the other."""
     one = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
     other = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     half = 2**-0.5

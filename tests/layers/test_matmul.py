@@ -1,4 +1,4 @@
-"""Products are torch's, whichever library computes them."""
+"""Products equal torch's, whichever library computes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TILED = (TILE, 5 * TILE)  # row counts that oneDNN computes
 
 @pytest.fixture(params=[True, False], ids=["oneDNN", "without oneDNN"], autouse=True)
 def pays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether oneDNN is said to pay, whatever this machine's processor is."""
+    """Whether oneDNN is assumed to pay, whatever the processor is."""
     if request.param and not matmul.onednn_works():
         pytest.skip("this torch has no oneDNN product")
     monkeypatch.setattr(matmul, "onednn_pays", lambda: request.param)
@@ -25,7 +25,7 @@ def pays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
 
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of the left factors that oneDNN gets."""
+    """The numbers of rows of the left factors that oneDNN gets."""
     rows: list[int] = []
     onednn = matmul._onednn
 
@@ -53,7 +53,7 @@ def test_add_outer(rows: int, width: int, pays: bool, products: list[int]) -> No
     expected = total + x.t() @ y
     assert add_outer_(total, x, y) is total
     torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
-    assert products == ([min(33, width)] if pays and rows in TILED else [])  # the narrower first
+    assert products == ([min(33, width)] if pays and rows in TILED else [])  # the narrower left
 
 
 @pytest.mark.parametrize("rows", ROWS)

@@ -17,8 +17,8 @@ from recbole_llm.trainers.phased import Phase, PhasedTrainer
 
 
 class TwoTables(SequenceRecommender):
-    """Scores by the last item; each phase has a table of its own, and the second copies the
-    first's."""
+    """A model that scores by the last item. Each phase has a table of its own, and the second
+    phase's begins as a copy of the first's."""
 
     other_parameter_name = ("phase",)
 
@@ -37,7 +37,7 @@ class TwoTables(SequenceRecommender):
             self.tables["second"].load_state_dict(self.tables["first"].state_dict())
 
     def phase_summaries(self) -> dict[str, str]:
-        return {}  # the tests say them
+        return {}  # the tests give them to the phases
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         return self.tables[self.phase].parameters()
@@ -51,7 +51,7 @@ class TwoTables(SequenceRecommender):
 
 
 class Stage:
-    """Everything of a run; ``trainer()`` gives a new one with a new model."""
+    """A run's configuration and loaders; ``trainer()`` gives a new trainer with a new model."""
 
     def __init__(self, folder: Any, **changes: Any) -> None:
         write_tiny_dataset(folder, "tiny")

@@ -1,6 +1,6 @@
-"""Runs that several processes do together, one after the other; see test_distributed.py.
+"""A script of test_distributed.py: several processes do runs together, one run after the other.
 
-``processes.py RUNS RESULTS [BATCH]``: JSON files; the last process dies at that batch.
+``processes.py RUNS RESULTS [BATCH]``: two JSON files; the last process dies at batch BATCH.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recbole_llm.trainers.engine import EngineMixin
 
 
 def do(runs: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Train and test each; the results, and the losses of all epochs."""
+    """Train and test each run; return the results, with the losses of all epochs."""
     if "hash" not in list_encoders():
         get_plugins().register(testing, testing.__name__)
     losses: list[Any] = []
@@ -57,7 +57,7 @@ def die_at(batch: int, model: Any) -> None:
 
 
 def main(runs_file: str, results_file: str, batch: str = "0") -> None:
-    """In each process."""
+    """Do the runs, as each process does; the first process writes the results."""
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     runs = json.loads(Path(runs_file).read_text())
     if rank == processes - 1 and int(batch):

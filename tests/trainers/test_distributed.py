@@ -35,7 +35,7 @@ LABELS = {
 def together(
     runs: list[Mapping[str, Any]], die_at: int = 0, processes: int = 2
 ) -> tuple[list[dict[str, Any]], str]:
-    """Results of runs by several processes, and what they and torchrun said."""
+    """Results of runs by several processes, and what they and torchrun wrote to stderr."""
     Path("runs.json").write_text(json.dumps(runs))
     Path("results.json").write_text("[]")
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -56,10 +56,10 @@ def check_same(runs: list[Mapping[str, Any]], processes: int = 2) -> None:
 
 
 def test_two_processes_are_as_one() -> None:
-    """Histories whole, ranked among all items; clicks, rows of which an odd number is left."""
+    """One run ranks all items by whole histories; the other has an odd number of clicks left over."""
     write_tiny_dataset("dataset")
     check_same([SASREC, {**QUIET, **LABELS, "model": "DeepFM"}])
-    assert len(list(Path("log").iterdir())) == 2  # of the first process alone; pytest logs itself
+    assert len(list(Path("log").iterdir())) == 2  # only the first process's; pytest has its own log
     assert len(list(Path("saved").iterdir())) == 4
 
 
@@ -72,13 +72,13 @@ def test_three_processes_are_as_one() -> None:
     few |= {"metrics": ["AUC", "GAUC"], "valid_metric": "AUC"}
     pop = {**QUIET, "model": "Pop"}
     check_same([prefix, {**SASREC, "eval_args": SAMPLED}, pop], processes=3)
-    (one,) = together([few], processes=3)[0]  # its training negatives are other ones
+    (one,) = together([few], processes=3)[0]  # three processes draw other training negatives
     assert 0 < one["test_result"]["gauc"] < 1
 
 
 @pytest.mark.slow
 def test_examples_in_context_are_those_of_one_process() -> None:
-    """LLM-CF's, with items' texts in place of what a language model writes."""
+    """The models are LLM-CF's, with items' texts in place of texts by a language model."""
     write_tiny_dataset("dataset")
     texts = {"thoughts": "item_text", "thought_examples": 30}
     clicks = {**QUIET, **LABELS, **texts, "model": "LLMCF", "backbone": "DeepFM"}
@@ -97,7 +97,7 @@ def test_the_first_process_sorts_interactions_for_all() -> None:
 
 @pytest.mark.slow
 def test_a_sparse_table_is_trained_together() -> None:
-    """Its negatives are each process's own, so that losses are alike, not the same."""
+    """Each process draws its own negatives, so the losses are similar, not equal."""
     write_tiny_dataset("dataset")
     negatives = {"distribution": "uniform", "sample_num": 50}
     sampled = {"loss_type": "SSM", "train_neg_sample_args": negatives, "item_table": "sparse"}
@@ -107,7 +107,7 @@ def test_a_sparse_table_is_trained_together() -> None:
 
 @pytest.mark.slow
 def test_models_of_every_kind_train_together() -> None:
-    """Phases, two optimizers, a graph, users as rows, a loss that is a tuple."""
+    """The models have phases, two optimizers, a graph, users as rows, or a tuple of losses."""
     write_tiny_dataset("dataset")
     models = ("PAD", "LLMESR", "AlphaRec", "Molar", "BPR", "LightGCN", "MultiVAE", "RecVAE", "MKR")
     results, _ = together([{**QUIET, "model": model} for model in (*models, "BERT4Rec", "DIN")])
@@ -131,5 +131,5 @@ def test_a_run_that_lost_a_process_goes_on() -> None:
     states = [load_checkpoint(result["checkpoint"])["state_dict"] for result in (whole, again)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert again["test_result"] == whole["test_result"]
-    with pytest.raises(ValueError, match="does not exist"):  # it ended well
+    with pytest.raises(ValueError, match="does not exist"):  # a finished run removes it
         do([{**run, "resume": str(file)}])

@@ -1,5 +1,5 @@
-"""What trainers gain: a fused optimizer with the same steps, no anomaly detection, a hook for
-improvements, checkpoints of plain data."""
+"""What this package adds to RecBole's trainers: a fused optimizer with the same steps, no anomaly
+detection, a hook for improvements, checkpoints of plain data."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_improvements_are_those_that_recbole_saves(
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[bool | None]:
-    """What each call of ``torch.load`` says of ``weights_only``; torch < 2.6 takes None for no."""
+    """The ``weights_only`` of each call of ``torch.load``; torch < 2.6 takes None for False."""
     seen: list[bool | None] = []
     load = torch.load
 
@@ -250,7 +250,7 @@ def test_a_batch_of_one_row_is_named_where_it_is_normalized() -> None:
 
 @pytest.mark.parametrize("metric", ["AUC", "GAUC"])
 def test_a_validation_without_a_value_is_named(metric: str) -> None:
-    """All ratings reach the threshold; no epoch could be the best one."""
+    """All ratings reach the threshold, so no epoch could be the best one."""
     write_tiny_dataset("dataset")
     keys = {
         "threshold": {"rating": 1},
@@ -273,7 +273,7 @@ def test_scaled_gradients_are_clipped_at_their_own_size(monkeypatch: pytest.Monk
         keys = {"learner": "sgd", "clip_grad_norm": {"max_norm": 0.5}, "use_gpu": False}
         one = trainer(**keys, enable_scaler=scaled)
         one.model.calculate_loss = lambda x, layer=one.model.layer: layer(x).square().sum()
-        for _ in range(2):  # phases have a new optimizer
+        for _ in range(2):  # each phase has a new optimizer
             one.optimizer = one._build_optimizer()
             one._train_epoch([inputs] * 3, 0)
         weights.append(one.model.layer.weight.detach())

@@ -22,7 +22,7 @@ RUN = {
     "show_progress": False, "MAX_ITEM_LIST_LENGTH": 10, "hidden_dropout_prob": 0.0,
     "attn_dropout_prob": 0.0, "loss_type": "SSM", "train_neg_sample_args": SAMPLED,
 }  # fmt: skip
-STEP = 0.001  # Adam's first, whatever the gradient
+STEP = 0.001  # size of Adam's first step, whatever the gradient
 
 
 def after_a_step(item_table: str) -> tuple[torch.Tensor, torch.Tensor, set[int]]:
@@ -49,11 +49,11 @@ def test_a_step_touches_the_rows_that_it_read() -> None:
     assert (after - before).abs().max().item() == pytest.approx(STEP, rel=1e-3)
     dense = after_a_step("dense")
     assert dense[2] == read
-    torch.testing.assert_close(after, dense[1], atol=5e-5, rtol=0)  # but for eps
+    torch.testing.assert_close(after, dense[1], atol=5e-5, rtol=0)  # equal except for eps
 
 
 def test_both_parts_resume_with_their_moments() -> None:
-    """The second step is the same by an optimizer that takes over from the first's."""
+    """A new optimizer that loads the state after the first step takes the same second step."""
 
     def made(model: Any) -> TableAndRest:
         rest = torch.optim.Adam(model[1].parameters(), 0.1)

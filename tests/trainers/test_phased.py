@@ -22,7 +22,7 @@ class Stop(Exception):
 
 
 def recording(trainer: Any, stop_at: tuple[str, int] | None = None) -> tuple[Any, Scores, dict]:
-    """A callback that notes each score and the weights behind it, and stops where told."""
+    """A callback that notes each score and its weights and raises `Stop` at `stop_at`; its notes."""
     scores: Scores = {}
     weights: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
 
@@ -42,7 +42,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def scripted(trainer: Any, *scores: float) -> None:
-    """Let the validation score these."""
+    """Make the validations return these scores in turn."""
     given = iter(scores)
 
     def validate(*args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:

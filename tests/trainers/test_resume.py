@@ -1,4 +1,4 @@
-"""A stopped run goes on as if it had not been stopped; what is not its own is refused."""
+"""A stopped run resumes as if it had not been stopped; other settings or data are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Stop(Exception):
 
 @pytest.fixture
 def stop_at_batch(monkeypatch: pytest.MonkeyPatch) -> SetStop:
-    """``stop_at_batch(n)``: the n-th batch of BPR from now on is not trained; None: all are."""
+    """``stop_at_batch(n)`` makes BPR's n-th batch from now on raise `Stop`; None makes none."""
     write_tiny_dataset("dataset")
     loss = BPR.calculate_loss
     batches_to_stop: int | None = None
@@ -72,7 +72,7 @@ def run(**changes: Any) -> dict[str, Any]:
 
 
 def run_until_batch(stop_at_batch: SetStop, batch: int = 10, **changes: Any) -> str:
-    """The file that a run leaves which is stopped at a batch; an epoch has four."""
+    """Stop a run at a batch, of which an epoch has four; return the file that the run leaves."""
     stop_at_batch(batch)
     with pytest.raises(Stop):
         run(checkpoint_dir="stopped", **changes)
@@ -90,7 +90,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("batch", [2, 5, 10])  # in the first epoch, at a boundary, inside
+@pytest.mark.parametrize("batch", [2, 5, 10])  # in the first epoch, between epochs, in the third
 def test_a_run_stopped_in_an_epoch_ends_as_the_whole_one(
     stop_at_batch: SetStop, batch: int
 ) -> None:
@@ -107,7 +107,7 @@ def test_a_run_stopped_in_an_epoch_ends_as_the_whole_one(
 def test_the_report_of_a_resumed_run_covers_the_epochs_before_the_stop(
     stop_at_batch: SetStop, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    """The best epoch may be one before the stop, and the stop one without validation."""
+    """The best epoch may be before the stop, and the stopped epoch may be without validation."""
     reports = []
     for resume in (False, True):
         scores = iter([0.2, 0.3, 0.1])
@@ -162,7 +162,7 @@ def test_a_trainer_with_its_own_loop_is_resumed_and_reported_as_others(
 def test_a_score_that_a_resumed_run_repeats_is_told_to_plugins_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A run may be stopped after a validation, but before its state is kept."""
+    """A run may be stopped after a validation, but before the run's state is saved."""
     write_tiny_dataset("dataset")
 
     def stop(self: EngineMixin) -> None:
@@ -255,7 +255,7 @@ def test_a_run_on_other_data_is_refused(last_file: str, change: str) -> None:
 
 
 class Seeing:
-    """Pixels of pictures."""
+    """An encoder whose vectors are the pixels of pictures."""
 
     fingerprint, reads_text = "seeing", False
 
@@ -328,7 +328,7 @@ def test_runs_that_cannot_be_resumed_are_refused(last_file: str) -> None:
 def test_phases_of_a_stopped_run_end_as_those_of_the_whole_one(
     stage: Any, at: tuple[str, int]
 ) -> None:
-    """Stopped after an epoch; the first phase's last one is a phase's boundary."""
+    """The run stops after an epoch, which may be the last one of the first phase."""
     run = stage()
     whole = run.trainer()
     expected = whole.fit(run.train, run.valid, verbose=False)
@@ -342,7 +342,7 @@ def test_phases_of_a_stopped_run_end_as_those_of_the_whole_one(
 
     with pytest.raises(Stop):
         stopping.fit(run.train, run.valid, verbose=False, callback_fn=stop)
-    torch.rand(7)  # whatever else has happened to the random numbers
+    torch.rand(7)  # other random numbers have been drawn in between
     run = stage()
     again = run.trainer(seed=9)
     again.resume_checkpoint(stopping.last_file)
@@ -353,7 +353,7 @@ def test_phases_of_a_stopped_run_end_as_those_of_the_whole_one(
 
 
 def test_what_a_model_counts_is_restored(stage: Any) -> None:
-    """In no state_dict, such as the steps of a VAE."""
+    """Such counts, the steps of a VAE for example, are in no state_dict."""
     run, seen = stage(), []
     stopping, again = run.trainer(), run.trainer()
     stopping.keep_last_file()
@@ -370,7 +370,7 @@ def test_what_a_model_counts_is_restored(stage: Any) -> None:
     again.fit(
         run.train, run.valid, verbose=False, callback_fn=lambda *_: seen.append(again.model.counted)
     )
-    assert set(seen) == {1}  # of the epoch before the one that was stopped
+    assert set(seen) == {1}  # the count after the epoch before the stopped one
 
 
 # --- whole runs, killed ----------------------------------------------------------------------

@@ -18,7 +18,7 @@ from recbole_llm.trainers import run_state
 
 def draw_from_all(loaders: list[Any]) -> list[float]:
     of_loaders = [torch.rand((), generator=loader.generator).item() for loader in loaders]
-    gauss = [random.gauss(0, 1), np.random.standard_normal()]  # each keeps a second one
+    gauss = [random.gauss(0, 1), np.random.standard_normal()]  # each stores a second number
     return [*of_loaders, *gauss, random.random(), np.random.random(), torch.rand(()).item()]
 
 
@@ -58,7 +58,7 @@ def test_changes_beyond_the_state_dict_are_found_and_restored(tmp_path: Path) ->
     before = run_state.mark_states(model)
     assert run_state.find_changes(model, before) == []
     model.update += 3
-    model.kept, model._cache = 2, torch.ones(2)  # in other_parameter; made anew when needed
+    model.kept, model._cache = 2, torch.ones(2)  # in other_parameter; rebuilt when needed
     model.adjacency = (2 * torch.eye(2)).to_sparse()
     model.order[:2], model.names[0] = [1, 0], "b"
     model.graph = torch.eye(2)  # made in training

@@ -1,4 +1,4 @@
-"""What a stage of RecBole's models starts from."""
+"""What a training stage of RecBole's models may start from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refused(file: str | Path, message: str) -> None:
 
 
 def stopped(file: str) -> Path:
-    """The file as a run keeps it before each epoch."""
+    """Write a checkpoint as the file that a run keeps before each epoch; return its path."""
     last = Path(file).with_name("S3Rec-last.pth")
     write_checkpoint({**load_checkpoint(file), "run": {}}, last)
     return last
@@ -63,7 +63,7 @@ def test_a_stage_does_not_start_from_another_model() -> None:
 
 
 def test_a_stage_does_not_start_from_items_in_another_order(first: str) -> None:
-    """RecBole takes the rows of the tables as they stand, for whichever items."""
+    """RecBole copies the rows of tables in their order, whatever items they belong to."""
     file = Path("dataset/tiny/tiny.inter")
     header, *rows = file.read_text().splitlines()
     file.write_text("\n".join([header, *reversed(rows)]) + "\n")

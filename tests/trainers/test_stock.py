@@ -1,4 +1,4 @@
-"""One door: the trainer that ``get_trainer`` gives is the one that ``run`` uses."""
+"""The trainer that ``get_trainer`` gives is the trainer that ``run`` uses."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_model_has_an_explicit_subclass_of_recboles_trainer(name: str) -> 
 
 
 def test_every_trainer_that_recbole_has_for_a_model_has_its_subclass() -> None:
-    """Those of models that cannot be imported here too."""
+    """This includes the trainers of models that cannot be imported here."""
     own = [getattr(recbole.trainer, f"{name}Trainer", None) for name in recbole_models()]
     theirs = {cls for cls in own if cls is not None}
     theirs |= {getattr(recbole.trainer, n) for n in ("Trainer", "KGTrainer", "TraditionalTrainer")}
@@ -75,7 +75,7 @@ def test_every_trainer_that_recbole_has_for_a_model_has_its_subclass() -> None:
 
 
 class Noted:
-    """In the place of the replicas: counts the batches whose loss was given to it."""
+    """A stand-in for the replicas that counts the batches whose loss it is given."""
 
     batches = 0
 
@@ -88,7 +88,7 @@ class Noted:
 def test_every_step_is_by_a_loss_that_processes_can_share(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RecBole's trainers call their loop with several losses, or have a loop of their own."""
+    """Some trainers of RecBole's call their loop with several losses, others have their own loop."""
     keys = {**QUIET, "pretrain_epochs": 1, "save_step": 1, "num_clusters": 4}
     config = Config(name, "tiny", config_dict=keys)
     start(config, trains=True)
@@ -114,7 +114,7 @@ def test_more_clusters_than_items_are_refused() -> None:
 
 
 def test_kgats_losses_can_be_shared() -> None:
-    """Its package is not among the tests'."""
+    """KGAT's package is not installed for tests, so that the test reads the class only."""
     bases = stock.KGATTrainer.__mro__
     assert bases.index(recbole.trainer.KGATTrainer) < bases.index(ReplicaTrainer)
 
@@ -132,14 +132,14 @@ def test_a_pretraining_stage_leaves_plain_data_from_which_the_next_one_starts() 
     keys |= {"train_stage": "finetune", "pre_model_path": first, "train_neg_sample_args": None}
     done = run_recbole_llm("S3Rec", "tiny", config_dict=keys)
     assert done["best_valid_result"]
-    Path(first).unlink()  # a trained model needs it no more
+    Path(first).unlink()  # a trained model no longer needs it
     _, again, *_ = load_data_and_model(done["checkpoint"])
     saved = load_checkpoint(done["checkpoint"])["state_dict"]
     assert all(torch.equal(saved[name], value) for name, value in again.state_dict().items())
 
 
 def test_the_last_epoch_of_a_pretraining_stage_is_kept() -> None:
-    """RecBole keeps every fiftieth."""
+    """RecBole saves only every `save_step`-th epoch."""
     keys = {**S3REC, "pretrain_epochs": 3, "save_step": 2}
     last = Path(run_recbole_llm("S3Rec", "tiny", config_dict=keys)["checkpoint"])
     assert load_checkpoint(last)["epoch"] == 2
@@ -149,7 +149,7 @@ def test_the_last_epoch_of_a_pretraining_stage_is_kept() -> None:
 
 
 def test_no_stage_overwrites_another() -> None:
-    """RecBole names them by model, data set and epochs."""
+    """RecBole names the files of stages only by model, data set and epochs."""
     keys, files = {**RACT, "pretrain_epochs": 2}, []
     for stage in ("actor_pretrain", "critic_pretrain"):
         more = {"train_stage": stage, "pre_model_path": files[0] if files else ""}
@@ -257,22 +257,22 @@ def test_a_decision_trees_checkpoint_is_plain_data() -> None:
     checkpoint = load_checkpoint(trainer.saved_model_file)
     assert bytes(checkpoint["state_dict"].numpy()) == b"tree\n"
     assert checkpoint["best_valid_score"] == 0.5 and checkpoint["other_parameter"] is None
-    assert trainer.eval_collector.groups  # made of the training data, for the test
+    assert trainer.eval_collector.groups  # from the training data, for the test split
 
 
 # --- trainers of plugins ---------------------------------------------------------------------
 
 
 class Theirs(recbole.trainer.Trainer):  # type: ignore[misc]
-    """As a project that knows RecBole only would write it."""
+    """A trainer by a project that knows only RecBole."""
 
 
 class Ours(stock.Trainer):
-    """As this package's documentation says."""
+    """A trainer that extends the class that this package's documentation names."""
 
 
 class Epochs(stock.Trainer):
-    """With its loop where RecBole's is."""
+    """A trainer that overrides the method that has RecBole's loop."""
 
     def _train_epoch(self, *args: Any, **kwargs: Any) -> float:
         return 0.0

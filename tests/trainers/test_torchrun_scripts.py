@@ -1,4 +1,4 @@
-"""Scripts that torchrun starts: what a process does between runs, and after one that failed."""
+"""Scripts that torchrun starts: what a process does between runs, and after a failed run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ with open(f"said-{rank}.json", "w") as file:
 
 
 def scripted(body: str) -> tuple[Any, Any]:
-    """What each of two processes appended to `said`."""
+    """Run a script in two processes; return what each of them appended to `said`."""
     write_tiny_dataset("dataset")
     Path("script.py").write_text(f"{_BEGIN}{body}{_END}")
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -46,7 +46,7 @@ def scripted(body: str) -> tuple[Any, Any]:
 
 @pytest.mark.slow
 def test_between_runs_each_process_is_on_its_own() -> None:
-    """The first recommends while the other trains a model, and both do the next run together."""
+    """The first process recommends while the second trains; both do the next run together."""
     first, second = scripted("""
 result = run_recbole_llm(model="SASRec", config_dict=own)
 if rank == 0:
@@ -65,7 +65,7 @@ said.append(result["test_result"])
 
 
 def test_a_script_goes_on_after_a_run_that_failed() -> None:
-    """The first process fails at what it does for all; the others say so, and all train next."""
+    """The first process fails at work for all; the second says so, and both do the next run."""
     first, second = scripted("""
 for more in ({"item_init": "llm", "embedding_cache_dir": "/proc/nowhere"}, {}):
     try:
@@ -80,7 +80,7 @@ for more in ({"item_init": "llm", "embedding_cache_dir": "/proc/nowhere"}, {}):
 
 @pytest.mark.slow
 def test_the_first_process_alone_encodes_users() -> None:
-    """Their texts are made of the training split, after the items' texts are encoded."""
+    """Users' texts are made from the training split, after the items' texts are encoded."""
     first, second = scripted("""
 import time
 
@@ -98,7 +98,7 @@ run_recbole_llm(model="LLMESR", config_dict=own)
 
 
 def test_a_hook_that_begins_another_run_is_refused() -> None:
-    """It would wait for the others, which are not in the hook; what trains alone is not refused."""
+    """The run would wait for processes outside the hook. Training in one process is not refused."""
     first, second = scripted("""
 from recbole_llm import hookimpl
 

@@ -139,7 +139,7 @@ def test_padding_side_does_not_matter_without_positions(name: str) -> None:
 
 @pytest.mark.parametrize("options", [{}, ORIGINAL])
 def test_training_without_dropout_is_inference(options: dict) -> None:
-    """Two ways to compute attention: one for training on a CPU, torch's fused one for the rest."""
+    """Attention is computed in two ways: one for training on a CPU, torch's fused one otherwise."""
     off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
     backbone = make("SASRec", {**options, **off}).train()
     for mask in (RIGHT, RIGHT.flip(1), RIGHT[:1]):

@@ -1,4 +1,4 @@
-"""The norm that states come out of, and the scores that it gives before training."""
+"""The norm that a backbone's states come out of, and the scores that it gives before training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 16
 
 
 def _silenced(norm: Any) -> None:
-    """After this the norm gives zeros, whatever it reads."""
+    """Make the norm output zeros, whatever its input."""
     nn.init.zeros_(norm.weight)
     if getattr(norm, "bias", None) is not None:
         nn.init.zeros_(norm.bias)
@@ -54,7 +54,7 @@ def test_scores_of_the_items_own_states_vary_as_wanted(weight: float) -> None:
 def test_by_hand() -> None:
     norm = nn.LayerNorm(2)
     scale_scores(norm, torch.tensor([[3.0, 5.0], [0.0, 0.0]]), 0.5)
-    # The first item's state is (-1, 1), and scores 2 with itself: the mean square of four is 1.
+    # The first item's state (-1, 1) scores 2 with itself: the mean square of the four scores is 1.
     torch.testing.assert_close(norm.weight.detach(), torch.full((2,), 0.5))
 
 
