@@ -113,7 +113,7 @@ def _process_kept() -> Iterator[None]:
 
 @pytest.fixture
 def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give logging to this package's handlers only, which would otherwise join pytest's handlers."""
+    """Keep pytest's handlers out: this package sets up no logging where a process has its own."""
     root = logging.getLogger()
     add = root.addHandler
 
@@ -130,7 +130,7 @@ def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Golden]:
-    """``golden("mkmmd")`` gives the arrays and the description that a paper's code has produced."""
+    """``golden("mkmmd")`` gives the arrays and the description of a fixture by a paper's code."""
 
     def load(name: str) -> Golden:
         with np.load(GOLDEN / f"{name}.npz") as file:

@@ -105,7 +105,7 @@ def test_some_libraries_are_out_of_bounds(folder: str, forbidden: tuple[str, ...
 
 
 def test_ray_is_imported_in_one_place() -> None:
-    """Functions import Ray, not their module: importing it takes a second, and it is an extra."""
+    """Only functions import Ray, which is an extra and takes a second to import."""
     assert set(offences("", ("ray",))) == {"core/processes/cluster.py imports ray"}
     tree = ast.parse((PACKAGE / "core/processes/cluster.py").read_text(encoding="utf-8"))
     assert "import ray" not in map(ast.unparse, tree.body)

@@ -1,4 +1,4 @@
-"""Bad input to a run: one clear error before any long work."""
+"""Runs from Python, and bad input to them: one clear error before any long work."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_nothing_is_saved_unless_asked() -> None:
 
 def test_objective_function_has_recboles_signature_and_result() -> None:
     before = logging.getLogger().handlers[:]
-    own = {**QUIET, "model": "BPR", "dataset": "tiny", "embedding_size": 8.0}  # as quniform draws it
+    own = {**QUIET, "model": "BPR", "dataset": "tiny", "embedding_size": 8.0}  # from quniform
     trial = objective_function(own, None, saved=False)
     assert trial["model"] == "BPR" and "recall@10" in trial["test_result"]
     assert logging.getLogger().handlers == before  # a search has a log of its own

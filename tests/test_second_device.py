@@ -16,7 +16,7 @@ def test_devices_do_not_mix() -> None:
         there = torch.ones(2, 3).to(device)
         assert (there @ torch.zeros(3, 4, device=device)).device.type == device.type
         assert there.sum().item() == 6
-        assert (there * torch.tensor(2.0)).cpu().tolist() == [[2.0] * 3] * 2  # a number may come from the CPU
+        assert (there * torch.tensor(2.0)).cpu().tolist() == [[2.0] * 3] * 2  # CPU scalars may mix
         with pytest.raises(RuntimeError, match="expected all tensors to be on the same device"):
             _ = there + torch.ones(2, 3)
         with pytest.raises(RuntimeError):

@@ -90,7 +90,7 @@ def test_each_process_has_a_gpu(stand: Stand, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     for rank in (0, 1):  # both ranks refuse the same setting
         stand(rank, 2)
-        assert Config("BPR", config_dict={"gpu_id": 3})["gpu_id"] == "3"  # unchecked without GPU
+        assert Config("BPR", config_dict={"gpu_id": 3})["gpu_id"] == "3"  # not checked without GPUs
         with monkeypatch.context() as patch, pytest.raises(ValueError, match="gpu_id: 3 names 1, "):
             patch.setattr("torch.cuda.is_available", lambda: True)
             Config("BPR", config_dict={"gpu_id": 3})

@@ -1,4 +1,4 @@
-"""Files and modules that the key `plugins` names as plugins."""
+"""Plugins in files and modules that the key `plugins` names."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_a_hook_that_raises_is_reported_with_its_plugin(
 def test_a_plugin_that_refuses_is_named_too(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The plugin refuses by the ValueError of a library that it calls."""
+    """The ValueError comes from a library that the plugin calls."""
     code = f"import json\n{HOOK}def prepare_dataset(config, dataset): json.loads('[')"
     register("badfour", code)
     assert run_main(BPR) == 2
@@ -80,7 +80,7 @@ def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
 def test_where_our_code_fails_the_plugin_of_the_model_is_told(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model returns None as its states. Plugins without part in the model are not named."""
+    """The model returns None as its states. Plugins that do not provide the model are not named."""
     code = (
         "import torch\nfrom recbole_llm import ModelSpec\n"
         "from recbole_llm.models.base import SequenceRecommender\n"

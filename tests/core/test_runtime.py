@@ -140,7 +140,7 @@ def test_freed_memory_is_kept() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's count of pages")
 def test_kept_memory_goes_back_when_asked_for() -> None:
-    """Hardly any of 400 MB stays that were freed below a block still in use."""
+    """Of 400 MB freed below a block that is still in use, the process keeps hardly any."""
     code = (
         "import resource, torch\n"
         "from recbole_llm.core.runtime import configure_runtime, release_heap\n"

@@ -132,7 +132,7 @@ def test_a_class_that_extends_a_model_and_has_the_name_of_another_is_the_first()
     config = Config(own, "tiny", config_dict=QUIET)
     assert (config.spec.name, spec_of(config).name) == ("BPR", "BPR")
     assert (model_reads(config), stages_of(config)) == ((), [])
-    assert spec_of_class(type("PAD", (), {})) == find_model("PAD")  # as in a script of PAD's
+    assert spec_of_class(type("PAD", (), {})) == find_model("PAD")  # PAD's module run as a script
 
 
 def test_a_plugin_that_registers_recboles_class_takes_nobody_elses_classes(

@@ -20,7 +20,7 @@ HAS_TS = hasattr(stock.Dataset, "time_based_split")  # RecBole 1.2.0 has none
 
 
 class StockSplits:
-    """RecBole's split methods, which come before those of the classes listed after this one."""
+    """RecBole's split methods, which replace those of the classes listed after this one."""
 
     split_by_ratio = stock.Dataset.split_by_ratio
     if HAS_TS:

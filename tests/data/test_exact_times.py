@@ -208,7 +208,7 @@ def test_recommendations_see_the_order_of_training(tmp_path: Path, exact: bool) 
 
 
 def test_ml_100k_holds_out_the_latest() -> None:
-    """With RecBole's float32, three users have a test item older than one of training."""
+    """With RecBole's float32, three users have a test item that is older than a training item."""
     older = {}
     for exact in (True, False):
         config = Config("BPR", "ml-100k", config_dict={

@@ -169,7 +169,7 @@ def test_users_and_triplets_come_as_in_recbole(tmp_path: Path, model: str) -> No
     theirs = stock(config, ours.dataset, ours._sampler, shuffle=True)
     epochs = []
     for loader in (ours, theirs):
-        np.random.seed(0)  # the seed of negatives
+        np.random.seed(0)  # the seed for negatives
         batches = [batch.interaction for _ in range(2) for batch in loader]
         epochs.append([{name: v.tolist() for name, v in batch.items()} for batch in batches])
     assert epochs[0] == epochs[1] and len(epochs[0]) > 4

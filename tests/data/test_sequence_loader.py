@@ -99,7 +99,7 @@ def test_layout(made: MakeConfig) -> None:
         real = torch.arange(items.shape[1]) < length[:, None]
         assert torch.equal(items != 0, real)
         assert not bool((targets != 0)[~real].any())
-        # Where two inputs follow each other the first one's target is the second.
+        # An input that directly follows another input is that input's target.
         both = (targets != 0)[:, :-1] & real[:, 1:]
         assert torch.equal(targets[:, :-1][both], items[:, 1:][both])
         check_negatives(targets, batch["neg_item_id_list"], loader.dataset.item_num)

@@ -28,7 +28,7 @@ def test_shares_of_users_with_one_row_are_the_rows() -> None:
 
 
 def test_shares_by_hand() -> None:
-    """User 0 has rows 1 and 0, user 1 has row 0: they add 1/3 and 0 to the mean, times 2 users."""
+    """User 0's rows are 1 and 0, user 1's is 0: they add 1/3 and 0 to the mean, times 2 users."""
     found = split_mean_by_user(np.array([0, 0, 1]), np.array([1.0, 0.0, 0.0]))
     assert found == pytest.approx([2 / 3, 0])
     weighted = split_mean_by_user(np.array([0, 1]), np.array([1.0, 0.5]), np.array([3, 1]), 3)

@@ -94,7 +94,7 @@ def test_blocks_collect_what_whole_rows_do(
 
 
 def test_lists_by_hand() -> None:
-    """Row 0 likes high numbers; item 5 is known to it. Row 1 likes low ones; item 0 is padding."""
+    """Row 0 likes high numbers; item 5 is masked in it. Row 1 likes low ones; item 0 is padding."""
     rows = torch.tensor([[1.0], [-1.0]])
     scores = BlockScores(
         rows, torch.arange(7.0)[:, None], (torch.tensor([0]), torch.tensor([5])), 2

@@ -109,7 +109,7 @@ def test_cross_entropy_in_float32_is_that_of_float64(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_cross_entropy_of_half_precision_tables(dtype: torch.dtype) -> None:
-    """The sum over 70,000 equal items is beyond float16's range, so it must not be in float16."""
+    """The sum over 70,000 equal items is beyond float16's range, so float16 must not hold it."""
     table = torch.zeros(70_001, 4, dtype=dtype, requires_grad=True)
     states = torch.ones(3, 4, requires_grad=True)
     loss = losses.cross_entropy(states, table, torch.tensor([1, 2, 3]))

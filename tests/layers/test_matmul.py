@@ -53,7 +53,7 @@ def test_add_outer(rows: int, width: int, pays: bool, products: list[int]) -> No
     expected = total + x.t() @ y
     assert add_outer_(total, x, y) is total
     torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-4)
-    assert products == ([min(33, width)] if pays and rows in TILED else [])  # the narrower left
+    assert products == ([min(33, width)] if pays and rows in TILED else [])  # narrower factor first
 
 
 @pytest.mark.parametrize("rows", ROWS)

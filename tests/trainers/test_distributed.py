@@ -56,7 +56,7 @@ def check_same(runs: list[Mapping[str, Any]], processes: int = 2) -> None:
 
 
 def test_two_processes_are_as_one() -> None:
-    """One run ranks all items by whole histories; the other has an odd number of clicks left over."""
+    """One run ranks all items by whole histories; the other evaluates an odd number of clicks."""
     write_tiny_dataset("dataset")
     check_same([SASREC, {**QUIET, **LABELS, "model": "DeepFM"}])
     assert len(list(Path("log").iterdir())) == 2  # only the first process's; pytest has its own log

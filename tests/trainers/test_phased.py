@@ -22,7 +22,7 @@ class Stop(Exception):
 
 
 def recording(trainer: Any, stop_at: tuple[str, int] | None = None) -> tuple[Any, Scores, dict]:
-    """A callback that notes each score and its weights and raises `Stop` at `stop_at`; its notes."""
+    """A callback that notes scores and weights and raises `Stop` at `stop_at`; and the notes."""
     scores: Scores = {}
     weights: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
 

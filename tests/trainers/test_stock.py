@@ -88,7 +88,7 @@ class Noted:
 def test_every_step_is_by_a_loss_that_processes_can_share(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some trainers of RecBole's call their loop with several losses, others have their own loop."""
+    """Some trainers of RecBole call their loop with several losses, others have their own loop."""
     keys = {**QUIET, "pretrain_epochs": 1, "save_step": 1, "num_clusters": 4}
     config = Config(name, "tiny", config_dict=keys)
     start(config, trains=True)
@@ -114,7 +114,7 @@ def test_more_clusters_than_items_are_refused() -> None:
 
 
 def test_kgats_losses_can_be_shared() -> None:
-    """KGAT's package is not installed for tests, so that the test reads the class only."""
+    """KGAT's package is not installed for tests, so this test only reads the trainer's class."""
     bases = stock.KGATTrainer.__mro__
     assert bases.index(recbole.trainer.KGATTrainer) < bases.index(ReplicaTrainer)
 
@@ -272,7 +272,7 @@ class Ours(stock.Trainer):
 
 
 class Epochs(stock.Trainer):
-    """A trainer that overrides the method that has RecBole's loop."""
+    """A trainer with its loop in `_train_epoch`, as RecBole's trainers have it."""
 
     def _train_epoch(self, *args: Any, **kwargs: Any) -> float:
         return 0.0

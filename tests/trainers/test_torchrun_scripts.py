@@ -65,7 +65,7 @@ said.append(result["test_result"])
 
 
 def test_a_script_goes_on_after_a_run_that_failed() -> None:
-    """The first process fails at work for all; the second says so, and both do the next run."""
+    """The first process fails at work that it does for both; the second says so, and both go on."""
     first, second = scripted("""
 for more in ({"item_init": "llm", "embedding_cache_dir": "/proc/nowhere"}, {}):
     try:
