@@ -79,8 +79,8 @@ def _give_runs_their_tensorboard() -> None:
     # Each of RecBole's trainers opens a writer, in every process, in a folder named after the log
     # file, which may be another program's or of many runs. Remove once RecBole takes a folder.
     from recbole.trainer import trainer
-    from torch.utils.tensorboard import SummaryWriter
 
+    from recbole_llm.core.curves import CurveWriter
     from recbole_llm.core.processes import distributed
 
     get = trainer.get_tensorboard
@@ -90,7 +90,7 @@ def _give_runs_their_tensorboard() -> None:
     def get_tensorboard(logger: Logger) -> Any:
         if not distributed.is_main():
             return nothing
-        return SummaryWriter(_curves) if _curves else get(logger)
+        return CurveWriter(_curves) if _curves else get(logger)
 
     trainer.get_tensorboard = get_tensorboard
 

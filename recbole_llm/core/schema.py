@@ -71,7 +71,10 @@ def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     rest = deque(argv)
     if broken := [part for part in rest if not is_utf8(part)]:
-        raise ValueError(f"argument {ascii(broken[0])} is not in UTF-8")
+        fault = "is not in UTF-8"
+        if (encoding := sys.getfilesystemencoding()) != "utf-8":
+            fault = f"cannot be read as {encoding}; use a UTF-8 locale, such as LC_ALL=C.UTF-8"
+        raise ValueError(f"argument {ascii(broken[0])} {fault}")
     while rest:
         argument = rest.popleft()
         key, separator, value = argument.removeprefix("--").partition("=")

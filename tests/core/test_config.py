@@ -61,6 +61,13 @@ def test_sys_argv_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Config("BPR")["epochs"] == 300
 
 
+def test_an_argument_beyond_the_locale_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    said = r"argument '--dataset=l\\udcc3\\udca4dchen' cannot be read as ascii; use a UTF-8 locale"
+    with pytest.raises(ValueError, match=said):
+        parse_command_line(["--dataset=l\udcc3\udca4dchen"])
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
