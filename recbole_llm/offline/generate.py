@@ -88,7 +88,7 @@ class GenerateStage(Stage):
         best = self.best(prompts, candidates)
         lines = [json.dumps(pair) for pair in zip(prompts, best, strict=True)]
         (folder / TEXTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return len(prompts) * len(generators) - written, written
+        return len(set(prompts.values())) * len(generators) - written, written
 
     def texts(self) -> dict[str, str]:
         """Return {example: text} of the artifact; the stage is completed first.

@@ -45,12 +45,15 @@ def encode(
         for token, text in islice(item_texts(config, stage.dataset).items(), _SHOWN):
             yield f"item {token} reads: {text}"
     yield str(report)
-    numbers = plural(encoded.table.dimension, "number")
-    yield f"{plural(len(encoded.table) - 1, 'item')}, {numbers} each"
+    table, policy = encoded.table, f"--missing_embedding={config['missing_embedding']}"
+    yield f"{plural(len(table) - 1, 'item')}, {plural(table.dimension, 'number')} each"
     if output is not None:
-        write_npz(output, encoded.table, OTHER_FILE)
-        reading = shlex.join(["--encoder=precomputed", f"--embedding_path={output}"])
-        yield f"written  {output}, which {reading} reads"
+        reading = ["--encoder=precomputed", f"--embedding_path={output}"]
+        left_out = len(table) - 1 - write_npz(output, table, OTHER_FILE)
+        if left_out:
+            yield f"without a vector, left out of the file: {plural(left_out, 'item')}"
+            reading.append(policy)
+        yield f"written  {output}, which {shlex.join(reading)} reads"
 
 
 def _check_output(file: str) -> None:

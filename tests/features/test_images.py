@@ -224,14 +224,21 @@ def test_a_column_of_paths(config: PlainConfig, make_dataset: Make, seen: list[A
 
 
 def test_no_link_leads_out_of_the_folder(
-    config: PlainConfig, make_dataset: Make, seen: list[Any], tmp_path: Path
+    config: PlainConfig,
+    make_dataset: Make,
+    seen: list[Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     dataset = make_dataset(ITEMS)
     with_pictures(dataset, p10=content(picture()))
     folder = Path(dataset.dataset_path) / "images"
     (tmp_path / "secret.png").write_bytes(content(picture(1)))
     (folder / "20.png").symlink_to(tmp_path / "secret.png")
-    assert "20" not in pictures.find_pictures(config, dataset, ["10", "20", "30"])
+    with caplog.at_level(logging.WARNING):
+        assert "20" not in pictures.find_pictures(config, dataset, ["10", "20", "30"])
+    said = "pictures of 1 of 3 items; 1 outside the folder ('20'); 1 missing ('30')"
+    assert said in caplog.text
 
 
 @pytest.mark.parametrize("field", [None, "picture"])

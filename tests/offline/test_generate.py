@@ -77,6 +77,14 @@ def test_stages_of_a_model_are_done_once_in_order(config: Config, tmp_path: Path
     assert len(ECHO.asked) == 3
 
 
+def test_examples_that_share_a_prompt_count_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Opinions, "prompts", lambda _: {"a": "Why?", "b": "Why?", "c": "How?"})
+    report = prepare("Opinionated", "tiny", config_dict=keys(tmp_path))[1]
+    assert (report.units_before, report.units_done) == (0, 2)
+
+
 def test_the_cost_is_logged_before_the_first_text(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,9 @@ def test_items_without_a_vector_are_left_out() -> None:
     items.write_text("\n".join([head, *others]))
     done = encode("--output=vectors.npz", "--missing_embedding=zeros")
     assert done.exit_code == 0, done.output
+    *_, left_out, written = done.output.splitlines()
+    assert left_out == "without a vector, left out of the file: 1 item"
+    assert written.endswith("vectors.npz --missing_embedding=zeros reads")
     with np.load("vectors.npz") as arrays:
         assert len(arrays["tokens"]) == 59 and first.split("\t")[0] not in arrays["tokens"]
 

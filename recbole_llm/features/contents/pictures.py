@@ -7,7 +7,7 @@ only inside the folder. Unusable ones are counted and named, and their items hav
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from hashlib import sha256
 from io import BytesIO
@@ -108,9 +108,9 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     with closing(TextStore(cache_dir(config))) as store:
         for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
             try:
-                content = _read_bytes(candidates.get(token))
-                digest = _digest_if_usable(content, max_pixels, store)
-                usable[token] = Picture(candidates[token], digest)
+                path = _existing_file(candidates, token)
+                digest = _digest_if_usable(_read_bytes(path), max_pixels, store)
+                usable[token] = Picture(path, digest)
             except PictureError as error:
                 problems.setdefault(str(error), []).append(token)
     parts = [f"{len(names)} {what} ({first_names(names)})" for what, names in problems.items()]
@@ -137,10 +137,10 @@ def pictures_digest(config: Config) -> str:
     return digest({token: _file_digest(file) for token, file in files.items()})
 
 
-def _file_digest(path: Path) -> str:
-    """Digest of a picture's bytes; "" for a picture that counts as missing."""
+def _file_digest(path: Path | None) -> str:
+    """Digest of a picture's bytes; "" for a picture that is not read."""
     try:
-        usable = path.is_file() and path.stat().st_size <= _MAX_BYTES
+        usable = path is not None and path.is_file() and path.stat().st_size <= _MAX_BYTES
         return file_digest(path) if usable else ""
     except OSError:
         return ""
@@ -158,10 +158,17 @@ def _digest_if_usable(content: bytes, max_pixels: int, store: TextStore) -> str:
     return digest
 
 
-def _read_bytes(path: Path | None) -> bytes:
+def _existing_file(candidates: Mapping[str, Path | None], token: str) -> Path:
+    path = candidates.get(token)
+    if path is None and token in candidates:
+        raise PictureError("outside the folder")
+    if path is None or not path.is_file():
+        raise PictureError("missing")
+    return path
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
-        if path is None or not path.is_file():
-            raise PictureError("missing")
         if path.stat().st_size > _MAX_BYTES:
             raise PictureError("too large")
         return path.read_bytes()
@@ -171,8 +178,9 @@ def _read_bytes(path: Path | None) -> bytes:
 
 def _candidate_files(
     config: Config, dataset: Dataset, tokens: Iterable[str] | None = None
-) -> dict[str, Path]:
-    """{token: file} of these items, or of all if `tokens` is None; a file need not exist."""
+) -> dict[str, Path | None]:
+    """{token: file} of these items, or of all if `tokens` is None. A file need not exist; None
+    stands for a file outside the folder."""
     settings, home = ItemSettings.of(config), Path(dataset.dataset_path)
     field = settings.item_image_field
     folder = expanded(settings.item_image_folder or (home if field else home / "images"))
@@ -183,8 +191,7 @@ def _candidate_files(
     root = folder.resolve()
     if field is None:
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        inside = [f for f in files if _resolve_links(f).is_relative_to(root)]  # links may lead out
-        return {file.stem: file for file in reversed(inside)}
+        return {file.stem: _file_inside(file, root) for file in reversed(files)}
     file = item_file(config, dataset)
     if field not in file.types:
         raise ValueError(
@@ -193,11 +200,11 @@ def _candidate_files(
         )
     rows = file.rows_by_id(dataset.iid_field)
     wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]
-    named = {t: _resolve_links(folder / rows[t][field]) for t in wanted}
-    return {token: path for token, path in named.items() if path.is_relative_to(root)}
+    return {token: _file_inside(folder / rows[token][field], root) for token in wanted}
 
 
-def _resolve_links(file: Path) -> Path:
-    """Follow links; if they form a circle, return a link, where `Path.resolve` would raise before
-    Python 3.13."""
-    return Path(os.path.realpath(file))
+def _file_inside(file: Path, root: Path) -> Path | None:
+    """The file that links lead to, None if it is outside `root`. `Path.resolve` would raise before
+    Python 3.13 if links form a circle."""
+    path = Path(os.path.realpath(file))
+    return path if path.is_relative_to(root) else None

@@ -58,8 +58,9 @@ def read_table(
     return table
 
 
-def write_npz(file: str | Path, table: EmbeddingTable, way_out: str) -> None:
-    """Write the rows that are vectors, which excludes padding, for `read_table` to read.
+def write_npz(file: str | Path, table: EmbeddingTable, way_out: str) -> int:
+    """Write the rows that are vectors, which excludes padding, for `read_table` to read; return
+    their number.
 
     Raises:
         ValueError: the file cannot be written; the message has the reason and `way_out`.
@@ -68,6 +69,7 @@ def write_npz(file: str | Path, table: EmbeddingTable, way_out: str) -> None:
     tokens, made = np.array([table.tokens[row] for row in rows]), np.array(table.fingerprint)
     with written_whole(file, way_out) as opened:
         np.savez(opened, tokens=tokens, vectors=table.matrix[rows], fingerprint=made)
+    return len(rows)
 
 
 def was_written(file: str | Path) -> bool:
