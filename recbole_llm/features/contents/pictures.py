@@ -140,8 +140,9 @@ def pictures_digest(config: Config) -> str:
 def _file_digest(path: Path | None) -> str:
     """Digest of a picture's bytes; "" for a picture that is not read."""
     try:
-        usable = path is not None and path.is_file() and path.stat().st_size <= _MAX_BYTES
-        return file_digest(path) if usable else ""
+        if path is None or not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            return ""
+        return file_digest(path)
     except OSError:
         return ""
 
