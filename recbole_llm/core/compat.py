@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +86,7 @@ def _give_runs_their_tensorboard() -> None:
 
     get = trainer.get_tensorboard
     ignored = ("add_scalar", "add_hparams", "close")
-    nothing = SimpleNamespace(**dict.fromkeys(ignored, lambda *_: None))
+    nothing = SimpleNamespace(**dict.fromkeys(ignored, lambda *_, **__: None))
 
     def get_tensorboard(logger: Logger) -> Any:
         if not distributed.is_main():
@@ -102,8 +103,8 @@ def set_tensorboard(folder: str | None) -> None:
 
 
 def tensorboard_folder() -> str | None:
-    """The folder of the current run's curves; None outside of a run."""
-    return _curves
+    """The folder of the current run's curves; None outside of a run, and if it was removed."""
+    return _curves if _curves and os.path.isdir(_curves) else None
 
 
 def import_late_packages(model: str) -> None:

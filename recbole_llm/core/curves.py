@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from logging import getLogger
 from typing import Any
 
+from recbole_llm.core.errors import one_line
+
 
 class CurveWriter:
-    """The methods of TensorBoard's ``SummaryWriter`` that RecBole calls. If the files cannot be
-    written, a warning says so once, and the run goes on without them."""
+    """TensorBoard's ``SummaryWriter``, for a run that goes on if the files cannot be written: a
+    warning says so once, and later calls do nothing."""
 
     def __init__(self, folder: str) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -18,28 +21,23 @@ class CurveWriter:
         self._folder, self._failed = folder, False
         self._writer = SummaryWriter(folder)
 
-    def add_scalar(self, *args: Any) -> None:
-        """Add a point of a curve."""
-        self._write(self._writer.add_scalar, *args)
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        found = getattr(self._writer, name)
+        return partial(self._write, found) if callable(found) else found
 
-    def add_hparams(self, *args: Any) -> None:
-        """Add the run's settings with its best score."""
-        self._write(self._writer.add_hparams, *args)
-
-    def close(self) -> None:
-        """Write what is left, and end the writer's thread."""
-        self._write(self._writer.close)
-
-    def _write(self, method: Callable[..., Any], *args: Any) -> None:
+    def _write(self, method: Callable[..., Any], *args: Any, **named: Any) -> Any:
         if self._failed:
-            return
+            return None
         try:
-            method(*args)
+            return method(*args, **named)
         except OSError as error:  # also one that the writer's thread met before
             self._failed = True
             getLogger("recbole_llm").warning(
-                f"TensorBoard's files in '{self._folder}' cannot be written ({error.strerror}); "
-                f"the run goes on without them"
+                f"TensorBoard's files in '{self._folder}' cannot be written "
+                f"({error.strerror or one_line(error)}); the run goes on without them"
             )
             with suppress(OSError):
                 self._writer.close()
+            return None

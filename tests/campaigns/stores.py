@@ -102,7 +102,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
         ".npy",
         lambda: npy_header("{'descr':'<f4','fortran_order':False,'shape':(-1,3)}", ROWS),
     ),
-    "npy: integers": (".npy", lambda: numpy_bytes(np.ones((2, 3), int))),
+    "npy: truth values": (".npy", lambda: numpy_bytes(np.ones((2, 3), bool))),
     "npy: three axes": (".npy", lambda: numpy_bytes(np.ones((2, 3, 1)))),
     "npy: three rows": (".npy", lambda: numpy_bytes(np.ones((3, 3)))),
     "npz: cut": (".npz", lambda: good(".npz")[:-30]),

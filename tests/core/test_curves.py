@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recbole_llm.core.curves import CurveWriter
@@ -18,6 +20,7 @@ def test_a_run_goes_on_without_a_folder_that_is_removed(
     writer = CurveWriter("curves")
     writer.add_scalar("loss", 1.0, 1)
     shutil.rmtree("curves")
+    writer.add_scalar("loss", 1.0, 2)
     writer.close()
     assert caplog.text.count("TensorBoard's files in 'curves' cannot be written (No such") == 1
 
@@ -29,8 +32,17 @@ def test_what_the_writers_thread_meets_is_said_once(caplog: pytest.LogCaptureFix
     worker.exception = OSError(28, "No space left on device")
     for step in range(3):
         writer.add_scalar("loss", 1.0, step)
+    writer.add_text("note", text_string="later", global_step=3)
     writer.add_hparams({"a": 1}, {"b": 1.0})
     writer.close()
     worker.stop()
     assert caplog.text.count("cannot be written (No space left on device); the run goes on") == 1
     assert len(list(Path("curves").iterdir())) == 1
+
+
+def test_a_plugins_trainer_finds_the_writers_other_methods() -> None:
+    with closing(CurveWriter("curves")) as writer:
+        writer.add_scalar("loss", 1.0, global_step=3)
+        writer.add_histogram("weights", np.ones(3), 1)
+        assert writer.log_dir == "curves"
+    assert b"weights" in next(Path("curves").iterdir()).read_bytes()

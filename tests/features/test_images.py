@@ -239,6 +239,19 @@ def test_no_link_leads_out_of_the_folder(
         assert "20" not in pictures.find_pictures(config, dataset, ["10", "20", "30"])
     said = "pictures of 1 of 3 items; 1 outside the folder ('20'); 1 missing ('30')"
     assert said in caplog.text
+    (folder / "20.webp").write_bytes(content(picture(2)))  # after .png in order
+    assert "20" in pictures.find_pictures(config, dataset, ["10", "20", "30"])
+
+
+def test_a_name_that_no_file_can_have_is_an_unusable_picture(
+    config: PlainConfig, make_dataset: Make, seen: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = make_dataset(f"item_id:token\tpicture:token\n10\t10.png\n20\t{'x' * 300}")
+    folder = with_pictures(dataset, p10=content(picture()))
+    config.update(item_image_field="picture", item_image_folder=str(folder))
+    with caplog.at_level(logging.WARNING):
+        assert set(pictures.find_pictures(config, dataset, ["10", "20"])) == {"10"}
+    assert "1 unreadable ('20')" in caplog.text or "1 missing ('20')" in caplog.text
 
 
 @pytest.mark.parametrize("field", [None, "picture"])

@@ -7,7 +7,7 @@ only inside the folder. Unusable ones are counted and named, and their items hav
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from hashlib import sha256
 from io import BytesIO
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _MAX_BYTES = 1 << 26  # of a file
+_OUTSIDE = Path("..")  # in place of a file outside the folder of the pictures
 _BAR_FROM = 1_000  # pictures; fewer take too little time for a progress bar
 
 
 class PictureError(ValueError):
-    """A picture that cannot be used; the message is one or two words: broken, too large, …"""
+    """A picture that cannot be used; the message is a few words: broken, too large, …"""
 
 
 def read_picture(content: bytes, max_pixels: int) -> Image:
@@ -108,7 +109,7 @@ def find_pictures(config: Config, dataset: Dataset, tokens: Sequence[str]) -> di
     with closing(TextStore(cache_dir(config))) as store:
         for token in bar(tokens, desc="Pictures", unit="picture", shown=shown):
             try:
-                path = _existing_file(candidates, token)
+                path = candidates.get(token, Path())
                 digest = _digest_if_usable(_read_bytes(path), max_pixels, store)
                 usable[token] = Picture(path, digest)
             except PictureError as error:
@@ -137,12 +138,11 @@ def pictures_digest(config: Config) -> str:
     return digest({token: _file_digest(file) for token, file in files.items()})
 
 
-def _file_digest(path: Path | None) -> str:
+def _file_digest(path: Path) -> str:
     """Digest of a picture's bytes; "" for a picture that is not read."""
     try:
-        if path is None or not path.is_file() or path.stat().st_size > _MAX_BYTES:
-            return ""
-        return file_digest(path)
+        usable = path.is_file() and path.stat().st_size <= _MAX_BYTES
+        return file_digest(path) if usable else ""
     except OSError:
         return ""
 
@@ -159,17 +159,12 @@ def _digest_if_usable(content: bytes, max_pixels: int, store: TextStore) -> str:
     return digest
 
 
-def _existing_file(candidates: Mapping[str, Path | None], token: str) -> Path:
-    path = candidates.get(token)
-    if path is None and token in candidates:
-        raise PictureError("outside the folder")
-    if path is None or not path.is_file():
-        raise PictureError("missing")
-    return path
-
-
 def _read_bytes(path: Path) -> bytes:
+    if path == _OUTSIDE:
+        raise PictureError("outside the folder")
     try:
+        if not path.is_file():
+            raise PictureError("missing")
         if path.stat().st_size > _MAX_BYTES:
             raise PictureError("too large")
         return path.read_bytes()
@@ -179,9 +174,9 @@ def _read_bytes(path: Path) -> bytes:
 
 def _candidate_files(
     config: Config, dataset: Dataset, tokens: Iterable[str] | None = None
-) -> dict[str, Path | None]:
-    """{token: file} of these items, or of all if `tokens` is None. A file need not exist; None
-    stands for a file outside the folder."""
+) -> dict[str, Path]:
+    """{token: file} of these items, or of all if `tokens` is None. A file need not exist;
+    `_OUTSIDE` stands for a file outside the folder."""
     settings, home = ItemSettings.of(config), Path(dataset.dataset_path)
     field = settings.item_image_field
     folder = expanded(settings.item_image_folder or (home if field else home / "images"))
@@ -192,7 +187,8 @@ def _candidate_files(
     root = folder.resolve()
     if field is None:
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-        return {file.stem: _file_inside(file, root) for file in reversed(files)}
+        found = [(file.stem, _file_inside(file, root)) for file in reversed(files)]
+        return dict(sorted(found, key=lambda pair: pair[1] != _OUTSIDE))  # one inside goes first
     file = item_file(config, dataset)
     if field not in file.types:
         raise ValueError(
@@ -204,8 +200,8 @@ def _candidate_files(
     return {token: _file_inside(folder / rows[token][field], root) for token in wanted}
 
 
-def _file_inside(file: Path, root: Path) -> Path | None:
-    """The file that links lead to, None if it is outside `root`. `Path.resolve` would raise before
-    Python 3.13 if links form a circle."""
+def _file_inside(file: Path, root: Path) -> Path:
+    """The file that links lead to; `_OUTSIDE` if it is outside `root`. `Path.resolve` would raise
+    before Python 3.13 if links form a circle."""
     path = Path(os.path.realpath(file))
-    return path if path.is_relative_to(root) else None
+    return path if path.is_relative_to(root) else _OUTSIDE

@@ -17,7 +17,6 @@ from statistics import fmean
 from optuna.trial import FrozenTrial, TrialState
 
 from recbole_llm.core.digest import digest
-from recbole_llm.core.files import OTHER_FOLDER, write_json
 from recbole_llm.data.settings import splits_at_random
 from recbole_llm.tasks.compare.cells import read_best_score
 from recbole_llm.tasks.compare.entries import Entry
@@ -84,6 +83,8 @@ def choose_trial(
                 number, score = next(repeats)
                 second[number] = score if math.isfinite(score) else worst
             scores[best].append(second[best])
+    for trial in done.values():  # only scores are needed, also of a repeat that is not
+        shutil.rmtree(_repeat_folder(trial, entry, folder) / "saved", ignore_errors=True)
     if second[best] == worst:
         raise NoTrialError(f"{entry.label}: no trial ended well with a second seed")
     return Choice(done[best], second[best], _second_seed(entry))
@@ -107,10 +108,8 @@ def _repeat(
         with closing(run_jobs(jobs, executor, live.show)) as outcomes:
             for outcome in outcomes:
                 trial, files = outcome.payload, own[outcome.payload.number]
-                if outcome.error is not None:
-                    write_json(files / "result.json", {"best_valid_score": None}, OTHER_FOLDER)
-                shutil.rmtree(files / "saved", ignore_errors=True)  # only its score is needed
-                score, name = read_best_score(files), _repeat_name(trial, entry)
+                score = math.nan if outcome.error else read_best_score(files)
+                name = _repeat_name(trial, entry)
                 shown = score if math.isfinite(score) else None
                 why = f"failed: {outcome.error or f'its best score on validation is {score}'}"
                 live.end_run(entry.label, name, outcome.seconds, shown, why)

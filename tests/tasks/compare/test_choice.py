@@ -43,9 +43,9 @@ def test_settings_that_do_well_with_one_seed_alone_are_not_chosen(
     best = "best of validation 0.5000, 0.5000 with seed 2021"
     assert f"{best} (trial {trial_of(0.5)}): --learning_rate=0.5" in done.output
     assert started.read_text().splitlines() == ["SASRec 2020"] * 3 + ["SASRec 2021"] * 2
-    again = tune(*command)
+    again = tune(*command)  # what failed is tried again, what ended is not
     assert again.exit_code == 0 and best in again.output
-    assert len(started.read_text().splitlines()) == 5
+    assert len(started.read_text().splitlines()) == (5 if lucky == 0.8 else 6)
 
 
 @pytest.mark.usefixtures("quick_runs")
