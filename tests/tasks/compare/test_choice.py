@@ -70,13 +70,14 @@ def test_repeats_at_once_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> No
         for job in reversed(list(islice(jobs, 2))):
             assert job.payload.number in second
             result = {"best_valid_score": second[job.payload.number]}
-            job.folder.mkdir(parents=True)
+            (job.folder / "saved").mkdir(parents=True)
             write_json(job.folder / "result.json", result, "")
             yield Outcome(job.payload, 1.0)
 
     monkeypatch.setattr(choice, "run_jobs", two_at_once)
     chosen = choice.choose_trial(tried, entry, Path("folder"), Local(2))
     assert (chosen.trial.number, chosen.scores) == (1, "0.6100, 0.6000 with seed 2021")
+    assert not list(Path("folder").rglob("saved"))
 
 
 def test_the_mean_of_two_seeds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
