@@ -83,7 +83,7 @@ def choose_trial(
                 number, score = next(repeats)
                 second[number] = score if math.isfinite(score) else worst
             scores[best].append(second[best])
-    for trial in done.values():  # only scores are needed, also of a repeat that is not
+    for trial in done.values():  # only scores are needed from here on
         shutil.rmtree(_repeat_folder(trial, entry, folder) / "saved", ignore_errors=True)
     if second[best] == worst:
         raise NoTrialError(f"{entry.label}: no trial ended well with a second seed")
