@@ -129,7 +129,8 @@ def test_a_stopped_encoding_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray")
 def test_more_actors_than_there_is_room_for_are_refused() -> None:
-    with pytest.raises(ValueError, match="encoder_jobs: of actors with 1 CPUs, .* room for 2, not"):
+    said = "encoder_jobs: the cluster has room for 2 actors with 1 CPUs each, not for 3"
+    with pytest.raises(ValueError, match=said):
         list(encode_by_actors(3, None, False, HashEncoder(8), iter([["a"]])))
 
 
