@@ -67,8 +67,8 @@ def item_tables(model: nn.Module, field: str, n_items: int) -> dict[str, Tensor]
     """The trainable rows of a model that embed each item, [n or n + 1, H], by name.
 
     Args:
-        model: its item tables count, and the items' rows of the tables for all fields that
-            RecBole's context-aware models and DIN have.
+        model: its item tables are taken, and from the tables for all fields, which RecBole's
+            context-aware models and DIN have, the items' rows.
         n_items: n, including padding.
     """
     own = {

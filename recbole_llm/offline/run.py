@@ -58,7 +58,7 @@ def stages_of(config: Config) -> list[StageSpec]:
 def complete(
     config: Config, dataset: Dataset, when: Literal["loaded", "split"], say: Say = _log
 ) -> None:
-    """Complete the model's stages that need the loaded or, respectively, the split data."""
+    """Complete the model's stages for one point in a run: data just loaded, or just split."""
     for spec in stages_of(config):
         if spec.when == when:
             say(stage_class(spec)(config, dataset).complete())

@@ -125,7 +125,8 @@ def item_titles(config: Config, dataset: Dataset) -> Texts:
     """Titles of items: the texts of a plugin's ``item_texts``, else those in the ``.item`` file.
 
     Returns:
-        {item token: title}; the file's field is `item_title_field`, else the best match by name.
+        {item token: title}; the file's field is `item_title_field`, else one named like title or
+        name, else the first text field.
 
     Raises:
         ValueError: no ``.item`` file, or no text field in it.

@@ -133,7 +133,7 @@ class Endpoint:
                 return answer
 
     def _pause_all(self, error: Exception, began: float, since: float) -> None:
-        """Make all requests wait; RateLimited if they have waited for too long."""
+        """Make all requests wait; RateLimited if the wait would be too long."""
         patience, first = self.max_retries * self.timeout, self.gate.until == 0
         if not self.gate.close(began, retry_after_seconds(error), since, patience):
             keys = f"{self.prefix}_max_retries x {self.prefix}_timeout"

@@ -54,9 +54,9 @@ class AlphaRecSettings(Settings):
     query_weight: Share = 0.5
     """Weight of a text query against the user's own text, 0 to 1; section 3.4."""
     query_neighbors: Natural = 10
-    """Number of items nearest to a query whose mean text vector, weighted by softmax(cosine /
-    0.05), replaces the query's. 0: the query's own vector (authors), which is unlike any item's and
-    ranks badly with a whitened map (results/quality.md)."""
+    """Number of items nearest to a query. The mean of their text vectors, weighted by
+    softmax(cosine / 0.05), replaces the query's vector. 0: the query's own (authors), which is
+    unlike any item's and ranks badly without query_text_share (results/quality.md)."""
     query_text_share: Share = 0.5
     """Share of plain text similarity to a query in the scores, multiplied by query_weight; 0: none
     (authors)."""
@@ -73,7 +73,7 @@ class AlphaRecSettings(Settings):
     """Metric that picks the best epoch, on validation (authors: on the test set)."""
 
     def check(self, config: ConfigLike) -> None:
-        """Raise ValueError if RecBole's sampler is to draw users, or negatives are in_batch."""
+        """Raise ValueError for RecBole's sampler with sample_by: user or negatives: in_batch."""
         sampling = self.train_neg_sample_args
         drawn = isinstance(sampling, NegativeSampling) and sampling.drawn
         if drawn and (self.negatives, self.sample_by) != ("sampled", "interaction"):

@@ -1,7 +1,7 @@
 """RecGen, which tunes the language model to recommend before it writes chains of thought.
 
 Recommendations from the data set are mixed with general instructions, so that the model keeps its
-abilities. What is read of the data set are training interactions alone.
+abilities. Of the interactions, only those of training are read.
 """
 
 from __future__ import annotations

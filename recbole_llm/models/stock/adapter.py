@@ -20,7 +20,7 @@ class StockAdapter(SequenceTraining):
     """A RecBole model with sequence-level training, and with BCE and SSM besides its own losses.
 
     It comes before the stock class among the bases. Parameters, checkpoints, initial values and
-    scores are the stock model's. Training on prefix rows with its own losses is equal bit by bit.
+    scores are the stock model's, and so is training on prefix rows with its losses, bit for bit.
     """
 
     softmax_over_padding = True  # as in the stock models

@@ -57,7 +57,7 @@ def choose_trial(
     """Choose the best trial by its mean score over two seeds.
 
     The best trial is repeated with the next seed, and counts with its mean from then on. This goes
-    on until the best trial has two scores, so that only trials with a high score are repeated. The
+    on until the best trial has two scores, so that only trials with a good score are repeated. The
     executor also begins the next trials if it has room: their scores count when it is their turn,
     so that the choice does not depend on the number of runs at once.
 

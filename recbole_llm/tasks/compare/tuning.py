@@ -60,7 +60,7 @@ with optional_imports("tuning"):
     )
 
 _STORAGE = "tuning.db"  # the file of all trials
-# Percentage that goes on, trials before pruning, validations before pruning: slow starts may win.
+# Percentage that goes on, trials before pruning, first validation to prune at: slow starts may win.
 _PRUNING = (75.0, 4, 5)
 _MIN_RIVALS = 4  # minimum of trials with as many validations: one survivor is no measure
 

@@ -134,7 +134,7 @@ def _without_flags(texts: Series) -> Series:
 
 
 def _plain(text: str, numbers: Numbers) -> str | None:
-    """A number for pandas, which also reads such as 1e-3; None if pandas would misread the text."""
+    """A number for pandas, which also reads texts like 1e-3; None if it would misread the text."""
     rest = text if numbers.decimal == "." or "." not in text else None
     return numbers.plain(text) or rest
 

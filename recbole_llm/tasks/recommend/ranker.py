@@ -18,7 +18,7 @@ from recbole_llm.tasks.recommend.request import NEW_USER, Histories, Request, Re
 from recbole_llm.tasks.recommend.top import Scores, top_k
 from recbole_llm.tasks.recommend.where import match_items
 
-_MAX_COMPARED = 20_000  # ids that a misspelt one is compared with
+_MAX_COMPARED = 20_000  # ids that a misspelled one is compared with
 _MAX_NAMED = 5  # unknown ids in a message
 
 

@@ -158,7 +158,8 @@ def _make_configs(
 
 
 def _check_same_encoder(configs: Sequence[Config]) -> None:
-    """Refuse different encoders, set in data sets' own files: a shared part cannot fit several."""
+    """Refuse different encoders, as data sets' own files may set them: a shared part fits only one
+    encoder."""
     first, marks = configs[0], key_marks()
     named = {key for c in configs for key in c.final_config_dict if key.startswith("encoder")}
     keys = sorted(
