@@ -51,7 +51,8 @@ def run_recbole_llm(
         config_file_list: YAML files.
         config_dict: parameters.
         saved: whether checkpoints are written, including the one that ``resume`` reads. Without
-            them, the weights of the last epoch are tested, not the best ones, as in RecBole.
+            them, the weights of the last epoch are tested, not the best ones, as in RecBole; only
+            training in phases keeps the best ones in memory.
         argv: ``--key=value`` arguments, which override the rest.
 
     Returns:

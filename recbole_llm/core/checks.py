@@ -39,8 +39,8 @@ _NUMBER = (int, float)
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
-    """Every settings class that a run checks: those of the model, of RecBole and of plugins for
-    every run, and those of its encoder and of the model's features and stages.
+    """Every settings class that a run checks: those of the model and of RecBole, those that this
+    package and plugins have for every run, and those of its encoder, features and stages.
 
     Raises:
         ValueError: an unknown encoder, feature or stage.

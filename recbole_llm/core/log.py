@@ -56,7 +56,8 @@ class Screen(logging.Handler):
 
     Args:
         verbose: whether everything is shown, as in RecBole; else warnings and what `show` logs.
-        results: whether a quiet run's results go to standard output, not to standard error.
+        results: whether a quiet run's lines, except warnings and errors, go to standard output;
+            all other lines go to standard error.
     """
 
     def __init__(self, verbose: bool, results: bool) -> None:

@@ -54,7 +54,7 @@ def transferable_part(model: type) -> str | None:
 
 
 def start_key(model: type | AbstractRecommender) -> str | None:
-    """Return the key of a checkpoint after whose phase the run begins; None by default."""
+    """Return the key that names a checkpoint after whose phase a run begins; None by default."""
     return getattr(model, "start_key", None)
 
 

@@ -69,7 +69,7 @@ class EngineSettings(Settings):
     """Memory in MiB for sorting interactions (interactions: disk)."""
     exact_times: PartOfProtocol[Flag] = True
     """Whether interactions are ordered and split by their exact times in the file; False: by
-    RecBole's float32, in which Unix times within a minute or two are equal."""
+    RecBole's float32, in which Unix times within a minute or two can be equal."""
 
     @property
     def ranking_bytes(self) -> int:

@@ -60,7 +60,7 @@ class Positives:
     def _count(
         self, compare: Callable[..., Tensor], scores: Tensor, own: Tensor, which: Tensor
     ) -> Tensor:
-        """Number of items in the row that `compare` true with its positive, for some positives."""
+        """For some positives, the number of row items with compare(score, positive's score)."""
         if not len(which):
             return which
         return count_per_row(compare, _select_rows(scores, self.rows[which]), own[which])
@@ -128,12 +128,12 @@ def mean_ranks(scores: Tensor, positives: RankedPositives) -> Tensor:
 
 
 def split_rows(rows: Tensor, width: int) -> tuple[Tensor, ...]:
-    """Split rows into parts, so that blocks of [part, width] have at most some `CHUNK` elements."""
+    """Split rows into parts of one row, or of at most `CHUNK` elements in a [part, width] block."""
     return torch.split(rows, max(CHUNK // width, 1))
 
 
 def count_per_row(compare: Callable[..., Tensor], block: Tensor, values: Tensor) -> Tensor:
-    """Number of elements in each row of [B, n] that `compare` true with its value, int64 [B]."""
+    """Number of elements in each row of [B, n] with compare(element, row's value), int64 [B]."""
     # Summing float32 is three times as fast as summing bool, and exact below 2^24 items.
     ones = torch.empty_like(block, dtype=torch.float32)
     return compare(block, values[:, None], out=ones).sum(1).long()

@@ -46,7 +46,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     valid_metric_bigger: bool
     start_epoch, epochs, stopping_step, eval_step, cur_step = 0, 1, 0, 1, 0
     next_train_stage: str | None = None  # set in a pretraining, which does not validate
-    collects_data = False  # whether to collect metrics' training data, as RecBole's fit does not
+    collects_data = False  # whether metrics' training data is collected here, not in RecBole's fit
     phase_name = ""  # of the training that runs, if there are several
     last_file: str | None = None  # keeps the state before each epoch; None: it is not kept
 

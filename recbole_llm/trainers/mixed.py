@@ -46,7 +46,7 @@ class MixedLoader:
 
     def __init__(self, loaders: Sequence[Any]) -> None:
         self.loaders = list(loaders)
-        # The trainer reads the metrics' training data here, but tasks evaluate by their own.
+        # The trainer reads the metrics' training data here, but each task has its own trainer.
         self.dataset = self.loaders[0].dataset
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ def fuse(optimizer: Optimizer) -> None:
 
 
 class TableAndRest(Optimizer):
-    """Updates the table rows that a step read by SparseAdam, and other parameters by `rest`.
+    """Updates a table by SparseAdam, in the rows that a step read, and other parameters by `rest`.
 
     Adam updates all n rows in each step, and holds n gradients. Torch's SparseAdam updates only the
     rows that the step read, and the moments of a row only then, so the two do not train alike.

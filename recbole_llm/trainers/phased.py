@@ -208,7 +208,8 @@ class PhasedTrainer(Trainer):
         self.logger.info(message)
 
     def _warn_of_plateau(self, phase: Phase) -> None:
-        """Warn if the phase, from which later ones start, never improved on its first score."""
+        """Warn if the phase, from which later ones start, stopped early and never beat its first
+        score."""
         training = self.progress.trainings[-1]
         stopped = training.epoch < phase.epochs
         if stopped and training.curve and training.best_epoch == training.curve[0][0]:

@@ -25,7 +25,7 @@ _STATE = (
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a checkpoint's training was; by default, of a training that resumes nothing."""
+    """Where a checkpoint's training was; the defaults are for a training that resumes nothing."""
 
     tokens: Packed | None = None  # names of the ids that the weights belong to
     trained_on: str | None = None  # digest of the training data

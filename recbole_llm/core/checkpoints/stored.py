@@ -111,14 +111,14 @@ def trusted_settings(
         spec: the model's spec, if the model is not registered.
 
     Raises:
-        ValueError: it names no model or data set, or an unknown model.
+        ValueError: it lacks a model, data set or folder, or names an unknown model.
     """
     model, dataset, folder = _run_identity(stored, file)
     keys, marks = _trusted_keys(spec or spec_by_name(model), stored), key_marks()
     settings = {k: v for k, v in stored.items() if k in keys and _is_trusted(marks[k], v)}
     sampling = settings.get("train_neg_sample_args")
     none = isinstance(sampling, dict) and sampling.get("distribution") == "none"
-    # RecBole's Config draws negatives even with CE, which this package's models ignore.
+    # RecBole's Config draws negatives even with CE; this package's models ignore them.
     if none or settings.get("loss_type") == "CE":
         settings["train_neg_sample_args"] = None  # a value that a user may give
     settings |= _start_overrides(settings, str(file))

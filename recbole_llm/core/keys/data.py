@@ -100,13 +100,13 @@ class RecBoleData(Settings):
     unload_col: Columns | None = None
     """{suffix of the file: columns not to load}."""
     unused_col: Columns | None = None
-    """{suffix of the file: columns to load for preparation alone}."""
+    """{suffix of the file: columns to load only for preparation}."""
     additional_feat_suffix: Annotated[Fields | None, Mark.FILE_SUFFIX] = None
     """Suffixes of further files."""
     rm_dup_inter: PartOfProtocol[Literal["first", "last"] | None] = None
     """Which of several interactions of a user with an item is kept."""
     val_interval: PartOfProtocol[dict[str, Kept] | None] = None
-    """{field: the values to keep: an interval of a float column, a list of a token column's}."""
+    """{field: values to keep}: an interval for a float column, a list for a token column."""
     filter_inter_by_user_or_item: PartOfProtocol[Flag] = True
     """Whether interactions with users or items that are missing from their files are removed."""
     user_inter_num_interval: PartOfProtocol[Interval | None] = "[0,inf)"

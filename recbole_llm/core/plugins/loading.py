@@ -140,8 +140,8 @@ def _check_stock(specs: Sequence[Spec], origin: str) -> None:
 
 
 def build_plugins() -> Plugins:
-    """Register the built-in plugins, by the same hooks as others, then the installed plugins by
-    name. A broken installed plugin is logged and recorded, and the others are still loaded."""
+    """Register the built-in plugins, by the same hooks as others, then the installed plugins in
+    order of name. A broken installed plugin is logged and recorded; the others are still loaded."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     plugins = Plugins(manager)

@@ -38,9 +38,9 @@ class SequenceTrainDataLoader(TrainDataLoader):
     - ``pos_label_list`` [B, L_batch], where interactions have labels and no negatives are drawn:
       the label of each supervised target, 0 elsewhere.
 
-    As in RecBole, ``train_batch_size`` is the number of interactions per step: of supervised
-    targets (divided by k, if each has k negatives), on average over an epoch's
-    ceil(targets / train_batch_size) steps. So learning rates carry over from prefix training.
+    A step has as many supervised targets as a step of RecBole has rows, on average over an epoch:
+    ``train_batch_size``, divided by k with k negatives each (by 1 + k for models of labels). So
+    learning rates carry over from prefix training.
 
     Args:
         config: reads ``window_stride`` besides RecBole's keys.
@@ -115,7 +115,7 @@ class SequenceTrainDataLoader(TrainDataLoader):
 
 
 def target_count(interaction: Interaction, config: Config) -> int:
-    """Number of targets of a training batch, whose mean its loss is; for both train levels."""
+    """Number of targets in a training batch, over which its loss is a mean; for both levels."""
     field = f"pos_{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
     if field not in interaction:
         return len(interaction)

@@ -37,7 +37,7 @@ def check_columns(config: Config, file: Path) -> None:
 
 
 def _check_needed(config: Config, file: Path, types: Mapping[str, str]) -> None:
-    """Refuse a file without users or items, or without times if interactions are in order."""
+    """Refuse a file without users or items, or without times if rows are ordered by time."""
     needed = ["USER_ID_FIELD", "ITEM_ID_FIELD"]
     in_order = config["MODEL_TYPE"] == ModelType.SEQUENTIAL or config["eval_args"]["order"] == "TO"
     if in_order and not config["benchmark_filename"]:

@@ -57,7 +57,8 @@ class Table:
         cls, path: Path, types: dict[str, str], body: str, separator: str, first: int = 2
     ) -> Table:
         """Parse some whole lines of a file, the first of which is line number `first`."""
-        quoted = '"' in body and len(separator) == 1  # as in pandas: longer ones allow no quotes
+        # As in pandas, there are no quoted values with a longer separator.
+        quoted = '"' in body and len(separator) == 1
         read = (
             _parse_quoted(path, body, separator, first)
             if quoted
