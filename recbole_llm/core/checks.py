@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic.fields import FieldInfo
 
 from recbole_llm.core import schema
-from recbole_llm.core.errors import decimal_comma_hint, did_you_mean
+from recbole_llm.core.errors import did_you_mean
 from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.keys.stock import StockSettings
 from recbole_llm.core.keys.training import RecBoleRun, RecBoleTraining
+from recbole_llm.core.like_defaults import check_like_defaults
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import (
@@ -27,7 +28,7 @@ from recbole_llm.core.plugins.registry import (
     resolve,
     resolve_settings,
 )
-from recbole_llm.core.settings import Settings, split_to_list
+from recbole_llm.core.settings import Settings
 from recbole_llm.core.type_names import is_text
 from recbole_llm.core.yaml_files import read_yaml
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from recbole_llm.core.config import Config
 
 RECBOLES = (RecBoleRun, RecBoleTraining, RecBoleEvaluation, RecBoleData)
-_NUMBER = (int, float)
 
 
 def settings_classes(config: Config, spec: ModelSpec) -> list[type[Settings]]:
@@ -189,7 +189,7 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
     classes = settings_classes(config, spec)
     given = config.external_config_dict
     _check_finite(given)
-    lists = _check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
+    lists = check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
     built = [settings.of(config) for settings in classes]
     for settings in built:
         settings.check(config)
@@ -206,36 +206,6 @@ def _check_finite(values: Mapping[str, Any], inside: str = "") -> None:
                 raise ValueError(f"{name}: expected a finite number, got {value!r}")
         if isinstance(value, dict):
             _check_finite(value, f"{name}: ")
-
-
-def _check_like_defaults(
-    given: Mapping[str, Any], defaults: Mapping[str, Any], declared: set[str]
-) -> dict[str, Any]:
-    """Check that a key which no settings class declares has a value of its default's type. Return
-    {key: list} of those whose default is a list."""
-    lists = {}
-    for key, value in given.items():
-        default = defaults.get(key)
-        if key in declared or value is None or default is None:
-            continue
-        if not _alike(value, default):
-            hint = decimal_comma_hint(value) if isinstance(default, _NUMBER) else ""
-            raise ValueError(
-                f"{key}: expected a value like its default {default!r}, got {value!r}{hint}"
-            )
-        if isinstance(default, list):
-            lists[key] = split_to_list(value)
-    return lists
-
-
-def _alike(value: object, default: object) -> bool:
-    if isinstance(default, bool):
-        return value in (0, 1)
-    if isinstance(default, _NUMBER):
-        return isinstance(value, (*_NUMBER, list, tuple)) and not isinstance(value, bool)
-    if isinstance(default, (list, tuple)):
-        return isinstance(value, (list, tuple, str, int))
-    return isinstance(value, (type(default), *_NUMBER)) if isinstance(default, str) else True
 
 
 def _check_processes(given: Mapping[str, Any]) -> None:

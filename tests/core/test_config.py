@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.stock import StockSettings
+from recbole_llm.core.like_defaults import check_like_defaults
 from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.core.processes import torchrun
@@ -383,6 +384,38 @@ def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
         file = RECBOLE / "properties" / "model" / f"{name}.yaml"
         if file.is_file():
             StockSettings.of(read_yaml(file))
+            check_like_defaults(read_yaml(file), read_yaml(file), set())
+
+
+@pytest.mark.parametrize(
+    ("model", "argument", "message"),
+    [
+        ("ItemKNN", "--k=-1", "k: expected at least 0, like its default 100, got -1"),
+        ("NGCF", "--node_dropout=2", "node_dropout: expected at least 0 and below 1, like its"),
+        ("NARM", "--dropout_probs=[.2,3]", "dropout_probs: expected at least 0 and below 1"),
+        ("BERT4Rec", "--mask_ratio=7", "mask_ratio: expected 0 to 1, like its default 0.2"),
+        ("DMF", "--item_hidden_size_list=[]", "item_hidden_size_list: expected a list that is not"),
+        ("DIN", "--mlp_hidden_size=[]", "mlp_hidden_size: DIN needs at least one width"),
+    ],
+)
+def test_numbers_that_a_model_of_recbole_cannot_use_are_refused(
+    model: str, argument: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Config(model, argv=[argument])
+
+
+@pytest.mark.parametrize(
+    ("model", "argument"),
+    [
+        ("MultiDAE", "--mlp_hidden_size=[]"),  # a linear autoencoder
+        ("LDiffRec", "--out_dims=[]"),
+        ("BERT4Rec", "--mask_ratio=1"),
+        ("ItemKNN", "--shrink=0"),
+    ],
+)
+def test_numbers_at_the_edge_are_accepted(model: str, argument: str) -> None:
+    Config(model, argv=[argument])
 
 
 @pytest.mark.parametrize(

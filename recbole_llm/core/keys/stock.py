@@ -28,6 +28,11 @@ FIT: dict[str, Space] = {
     "DGCF": {"embedding_size": (16, 32, 64, 128)},  # n_factors, 4, divides it
     "FEARec": {"n_layers": (2, 3)},  # it divides by n_layers - 1
 }
+# Models whose last layer follows the last of mlp_hidden_size.
+_NEED_LAYERS = {
+    "AutoInt", "DCN", "DCNV2", "DIEN", "DIN", "DeepFM", "FNN", "NFM", "NNCF", "NeuMF", "PNN",
+    "WideDeep",
+}  # fmt: skip
 
 
 class StockSettings(Settings):
@@ -82,8 +87,11 @@ class StockSettings(Settings):
         return found
 
     def check(self, config: ConfigLike) -> None:
-        """Refuse a stage whose start file is missing or does not fit, and `epochs` alone for a
-        pretraining stage, which trains for `pretrain_epochs`."""
+        """Refuse a perceptron without layers for models that need one, a stage whose start file is
+        missing or does not fit, and `epochs` alone for a pretraining stage, which trains for
+        `pretrain_epochs`."""
+        if self.mlp_hidden_size == [] and config["model"] in _NEED_LAYERS:
+            raise ValueError(f"mlp_hidden_size: {config['model']} needs at least one width, got []")
         check_start_file(config)
         _check_pretraining(config)
 
