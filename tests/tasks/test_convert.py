@@ -110,6 +110,23 @@ def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_fi
     assert "mind     s.item was there before, and stays as it is" in kept.lines()
 
 
+def test_a_table_that_is_replaced_by_its_own_conversion_is_kept() -> None:
+    folder = Path("dataset/shop")
+    folder.mkdir(parents=True)
+    table = folder / "shop.inter"
+    table.write_text("customer,sku,when\nu,a,3\nu,b,4\n")  # `when` is no known name of times
+    said = convert(table, folder).lines()
+    assert "mind     shop.inter was the table itself, kept as before-1-shop.inter" in said
+    assert (folder / "before-1-shop.inter").read_text() == "customer,sku,when\nu,a,3\nu,b,4\n"
+    again = convert(table, folder).lines()  # changes nothing
+    assert not any("kept as" in line for line in again)
+    with pytest.raises(ValueError, match="no column 'when'"):
+        convert(table, folder, roles=Roles(time="when"))
+    assert sorted(file.name for file in folder.iterdir()) == ["before-1-shop.inter", "shop.inter"]
+    convert(folder / "before-1-shop.inter", folder, roles=Roles(time="when"))
+    assert table.read_text().splitlines()[1] == "u\ta\t3"
+
+
 def test_what_is_written_trains(shop: None) -> None:
     convert("orders.csv", "dataset/shop")
     config = {"epochs": 1, "show_progress": False, "eval_args": {"split": {"RS": [1, 0, 0]}}}

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import filecmp
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,7 +72,7 @@ def convert(
         )
     summary = Summary(folder, time_option=source.option("time", "…"))
     existing = [kind for kind in FILES if (folder / f"{folder.name}.{kind}").exists()]
-    with writable_folder(folder, OTHER_FOLDER):
+    with writable_folder(folder, OTHER_FOLDER), _tables_kept(tables, summary):
         _write(tables, roles, summary, progress)
     for kind in existing:
         name = f"{folder.name}.{kind}"
@@ -98,6 +101,35 @@ def _write(
         if tables.users is not None:
             of_users = DescriptionPass("user", tables.users, like, rows.users, summary, progress)
             summary.of_users = written.enter_context(of_users.writing())
+
+
+@contextmanager
+def _tables_kept(tables: _Tables, summary: Summary) -> Iterator[None]:
+    """Keep another copy of the tables that the block replaces, if it changes them: an `.inter` file
+    written by hand may have columns and rows that no atomic file of it has."""
+    files = [summary.folder / f"{summary.folder.name}.{kind}" for kind in FILES]
+    read = [
+        table.path.resolve() for table in tables if table and not isinstance(table, FrameSource)
+    ]
+    replaced = [file for file in files if file.exists() and file.resolve() in read]
+    copies = {file: _free_name(file) for file in replaced}
+    with ExitStack() as failed:
+        for file, copy in copies.items():
+            failed.callback(copy.unlink, missing_ok=True)
+            shutil.copy2(file, copy)
+        yield
+        failed.pop_all()
+    for file, copy in copies.items():
+        if filecmp.cmp(file, copy, shallow=False):
+            copy.unlink()
+        else:
+            summary.problems.append(f"{file.name} was the table itself, kept as {copy.name}")
+
+
+def _free_name(file: Path) -> Path:
+    """A name beside a file that does not count as one of its data set, as `name.…` would."""
+    names = (f"before-{number}-{file.name}" for number in itertools.count(1))
+    return next(path for path in map(file.with_name, names) if not path.exists())
 
 
 def _open_tables(
