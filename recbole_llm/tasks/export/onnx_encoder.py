@@ -20,7 +20,9 @@ from recbole_llm.models.base import SequenceTraining
 from recbole_llm.tasks.recommend.standalone import Standalone
 
 _EXPORTABLE = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
-_TOLERANCE = 1e-5
+# Both sides round in float32. AlphaRec's whitening enlarges small differences of texts, and the
+# rounding with them: texts with a long common part give 1.5e-5 in either, against float64.
+_TOLERANCE = 1e-4
 _HINT_FOR_OURS = "other backbones may, such as SASRec"
 _HINT_FOR_OTHERS = (
     "its user_states must be traceable by torch.export: no `if` on values of tensors (as in "

@@ -67,3 +67,19 @@ def test_states_of_nan_fail_the_check_of_an_encoder(
     with pytest.raises(ValueError, match="differs from the model by nan; not usable"):
         onnx_encoder.measure_disagreement(Path("x"), Model(), histories, 50)
     assert onnx_encoder.measure_disagreement(Path("x"), Model(), histories[:1], 50) == 0
+
+
+def test_rounding_is_accepted_and_a_wrong_encoder_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model(torch.nn.Module):
+        def last_states(self, items: torch.Tensor) -> torch.Tensor:
+            return torch.ones(1, 4)
+
+    def measure(difference: float) -> float:
+        states = np.full((1, 4), 1 + difference, np.float32)
+        written = SimpleNamespace(states=lambda items: states)
+        monkeypatch.setattr(onnx_encoder, "Standalone", lambda folder: written)
+        return onnx_encoder.measure_disagreement(Path("x"), Model(), [np.array([1])], 50)
+
+    assert 1.9e-5 < measure(2e-5) < 2.1e-5  # AlphaRec's, where texts have much in common
+    with pytest.raises(ValueError, match="differs from the model by 5.0e-04; not usable"):
+        measure(5e-4)
