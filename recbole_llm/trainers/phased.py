@@ -123,6 +123,11 @@ class PhasedTrainer(Trainer):
 
     def _phase_index(self, name: str | None, source: object) -> int:
         names = [phase.name for phase in self.phases]
+        if name is None:
+            raise ValueError(
+                f"'{source}' is of a model without phases; a run of {self.config['model']} leaves "
+                f"one checkpoint per phase: {', '.join(names)}"
+            )
         if name not in names:
             raise ValueError(f"'{source}': phase {name!r} is none of {', '.join(names)}")
         return names.index(name)

@@ -307,6 +307,17 @@ def test_a_checkpoint_of_unknown_phase_is_refused(stage: Any) -> None:
         again.start_after(trainer.saved_model_file)
 
 
+def test_a_checkpoint_of_a_model_without_phases_is_refused(stage: Any) -> None:
+    run = stage()
+    trainer = run.trainer()
+    trainer.fit(run.train, run.valid, verbose=False)
+    checkpoint = torch.load(trainer.saved_model_file, weights_only=True)
+    torch.save({**checkpoint, "other_parameter": None}, "other.pth")
+    said = r"^'other.pth' is of a model without phases; a run of \w+ leaves one .*: first, second$"
+    with pytest.raises(ValueError, match=said):
+        run.trainer().start_after("other.pth")
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (None, "does not exist"),
     (b"nonsense", "cannot be read"),
