@@ -189,7 +189,9 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
     classes = settings_classes(config, spec)
     given = config.external_config_dict
     _check_finite(given)
-    lists = check_like_defaults(given, config.internal_config_dict, declared_keys(config, spec))
+    of_recbole = config.model_class.__module__.startswith("recbole.")
+    declared = declared_keys(config, spec)
+    lists = check_like_defaults(given, config.internal_config_dict, declared, of_recbole)
     built = [settings.of(config) for settings in classes]
     for settings in built:
         settings.check(config)

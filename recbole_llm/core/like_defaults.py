@@ -9,14 +9,15 @@ from recbole_llm.core.errors import decimal_comma_hint
 from recbole_llm.core.settings import split_to_list
 
 _NUMBER = (int, float)
+_SIZES = ("_size", "_dim", "dimension", "_size_list")
 
 
 def check_like_defaults(
-    given: Mapping[str, Any], defaults: Mapping[str, Any], declared: set[str]
+    given: Mapping[str, Any], defaults: Mapping[str, Any], declared: set[str], of_recbole: bool
 ) -> dict[str, Any]:
-    """Check that a key which no settings class declares has a value of its default's type, and in
-    the range that the default and the key's name show. Return {key: list} of those whose default
-    is a list.
+    """Check that a key which no settings class declares has a value of its default's type, and for
+    a model of RecBole, in the range that the default and the key's name show. Return {key: list}
+    of those whose default is a list.
 
     Raises:
         ValueError: in one line: the key, its default, and the given value.
@@ -33,7 +34,8 @@ def check_like_defaults(
             )
         if isinstance(default, list):
             lists[key] = split_to_list(value)
-        _check_range(key, lists.get(key, value), default)
+        if of_recbole:  # other authors' keys may mean anything
+            _check_range(key, lists.get(key, value), default)
     return lists
 
 
@@ -49,22 +51,28 @@ def _alike(value: object, default: object) -> bool:
 
 def _check_range(key: str, value: object, default: Any) -> None:
     """Models accept some impossible numbers without a word (``BERT4Rec --mask_ratio=7``)."""
-    given, usual = _numbers(value), _numbers(default)
     if isinstance(default, list) and default and value == []:
         raise ValueError(f"{key}: expected a list that is not empty, like its default {default!r}")
-    if not usual or any(number < 0 for number in usual):  # some mean "the last one" by -1
+    usual, given = _numbers(default), _numbers(value)
+    if usual is None or any(number < 0 for number in usual):  # some mean "the last one" by -1
         return
-    if any(number < 0 for number in given):
-        expected = "at least 0"
-    elif "drop" in key and any(number >= 1 for number in given):
+    if given is None:
+        expected = "numbers"
+    elif key.endswith(_SIZES) and min(usual) >= 1 and min(given) < 1:
+        expected = "at least 1"
+    elif "drop" in key and not all(0 <= number < 1 for number in given):
         expected = "at least 0 and below 1"
-    elif key == "mask_ratio" and any(number > 1 for number in given):
-        expected = "0 to 1"
+    elif key == "mask_ratio" and not all(0 < number <= 1 for number in given):
+        expected = "above 0 and at most 1"
+    elif min(given) < 0:
+        expected = "at least 0"
     else:
         return
     raise ValueError(f"{key}: expected {expected}, like its default {default!r}, got {value!r}")
 
 
-def _numbers(value: object) -> list[float]:
+def _numbers(value: object) -> list[float] | None:
+    """The numbers of a value; None if it is empty, or not all of it are numbers."""
     parts = value if isinstance(value, (list, tuple)) else [value]
-    return [p for p in parts if isinstance(p, _NUMBER) and not isinstance(p, bool)]
+    found = [p for p in parts if isinstance(p, _NUMBER) and not isinstance(p, bool)]
+    return found if found and len(found) == len(parts) else None

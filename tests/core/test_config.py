@@ -384,7 +384,7 @@ def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
         file = RECBOLE / "properties" / "model" / f"{name}.yaml"
         if file.is_file():
             StockSettings.of(read_yaml(file))
-            check_like_defaults(read_yaml(file), read_yaml(file), set())
+            check_like_defaults(read_yaml(file), read_yaml(file), set(), of_recbole=True)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,9 @@ def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
         ("ItemKNN", "--k=-1", "k: expected at least 0, like its default 100, got -1"),
         ("NGCF", "--node_dropout=2", "node_dropout: expected at least 0 and below 1, like its"),
         ("NARM", "--dropout_probs=[.2,3]", "dropout_probs: expected at least 0 and below 1"),
-        ("BERT4Rec", "--mask_ratio=7", "mask_ratio: expected 0 to 1, like its default 0.2"),
+        ("BERT4Rec", "--mask_ratio=7", "mask_ratio: expected above 0 and at most 1, like"),
+        ("NeuMF", "--mf_embedding_size=0", "mf_embedding_size: expected at least 1, like its"),
+        ("NGCF", "--hidden_size_list=foo", "hidden_size_list: expected numbers, like its"),
         ("DMF", "--item_hidden_size_list=[]", "item_hidden_size_list: expected a list that is not"),
         ("DIN", "--mlp_hidden_size=[]", "mlp_hidden_size: DIN needs at least one width"),
     ],
@@ -412,6 +414,7 @@ def test_numbers_that_a_model_of_recbole_cannot_use_are_refused(
         ("LDiffRec", "--out_dims=[]"),
         ("BERT4Rec", "--mask_ratio=1"),
         ("ItemKNN", "--shrink=0"),
+        ("CKE", "--reg_weights=[1e-3,0]"),
     ],
 )
 def test_numbers_at_the_edge_are_accepted(model: str, argument: str) -> None:
