@@ -18,6 +18,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.errors import missing_packages_named, one_line
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.keys.run import RunSettings
+from recbole_llm.core.like_defaults import suspects_named
 from recbole_llm.core.lines import shows_epoch_bars, shows_progress
 from recbole_llm.core.log import init_log
 from recbole_llm.core.plugins.specs import spec_of
@@ -39,7 +40,7 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
     """The model on its device, with seeded weights, and its item table as ``item_init`` says."""
     init_seed(config["seed"], config["reproducibility"])
     name = config["model"]
-    with missing_packages_named(name), prints_logged(name):
+    with missing_packages_named(name), prints_logged(name), suspects_named(config):
         import_late_packages(name)
         check_start_numbers(config, train_dataset)
         try:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
 
-from recbole_llm.core.errors import decimal_comma_hint
+from recbole_llm.core.errors import decimal_comma_hint, named_error
+from recbole_llm.core.schema import files_of_model
 from recbole_llm.core.settings import split_to_list
+from recbole_llm.core.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from recbole_llm.core.config import Config
 
 _NUMBER = (int, float)
 _SIZES = ("_size", "_dim", "dimension", "_size_list")
@@ -76,3 +83,39 @@ def _numbers(value: object) -> list[float] | None:
     parts = value if isinstance(value, (list, tuple)) else [value]
     found = [p for p in parts if isinstance(p, _NUMBER) and not isinstance(p, bool)]
     return found if found and len(found) == len(parts) else None
+
+
+@contextmanager
+def suspects_named(config: Config) -> Iterator[None]:
+    """Within it, an error in the code of RecBole's model names the model's keys that differ from
+    their defaults: no check knows which of their values the model can use.
+
+    Raises:
+        ValueError: such an error.
+    """
+    try:
+        yield
+    except Exception as error:
+        suspects = _changed_keys(config) if _is_of_recboles_model(error) else ""
+        if not suspects:
+            raise
+        raise ValueError(
+            f"{config['model']} fails ({named_error(error)}), perhaps because of {suspects}"
+        ) from error
+
+
+def _is_of_recboles_model(error: Exception) -> bool:
+    """Whether code of RecBole's models raised the error, or called the library that did."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    known = [name for name in modules if name.startswith(("recbole.", "recbole_llm."))]
+    return bool(known) and known[-1].startswith("recbole.model.")
+
+
+def _changed_keys(config: Config) -> str:
+    """The keys of the model's own file that the user changed: ``nh=0 (default 16)``."""
+    defaults: dict[str, Any] = {}
+    for file in files_of_model(config["model"]):
+        defaults |= read_yaml(file)
+    given = config.external_config_dict
+    changed = [key for key in defaults if key in given and given[key] != defaults[key]]
+    return ", ".join(f"{key}={given[key]} (default {defaults[key]})" for key in changed)

@@ -21,6 +21,7 @@ from recbole_llm.core.checkpoints.checkpoint import write_checkpoint
 from recbole_llm.core.checkpoints.stored import keys_required_for_vectors, plain_config
 from recbole_llm.core.checkpoints.tokens import pack, vocabulary_of
 from recbole_llm.core.errors import one_line
+from recbole_llm.core.like_defaults import suspects_named
 from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins.loading import get_plugin_manager
 from recbole_llm.core.processes import distributed, randomness
@@ -88,7 +89,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             best=best,
         )
         anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
-        with progress, anomaly:
+        with progress, anomaly, suspects_named(self.config):
             return super().fit(train_data, *args, **kwargs)
 
     def _train_epoch(

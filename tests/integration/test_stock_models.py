@@ -99,6 +99,21 @@ def test_a_model_that_needs_further_libraries_says_which(
         run_recbole_llm(model, "tiny", config_dict=settings(model))
 
 
+@pytest.mark.parametrize(
+    ("model", "key", "value", "said"),
+    [
+        ("Caser", "nh", 0, r"TypeError: .*\), perhaps because of nh=0 \(default 8\)$"),  # training
+        ("ConvNCF", "cnn_channels", [1], r".*\), perhaps because of cnn_channels=\[1\] \(default"),
+    ],
+)
+def test_a_value_that_a_model_of_recbole_cannot_use_is_suspected(
+    model: str, key: str, value: object, said: str
+) -> None:
+    write_tiny_dataset("dataset")
+    with pytest.raises(ValueError, match=rf"^{model} fails \({said}"):
+        run_recbole_llm(model, "tiny", config_dict={**settings(model), key: value})
+
+
 def test_ripplenet_ranks_for_users_without_training_interactions() -> None:
     file = write_tiny_dataset("dataset") / "tiny.inter"
     header, *rows = (line.split("\t") for line in file.read_text().splitlines())
