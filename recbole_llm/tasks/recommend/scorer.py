@@ -38,7 +38,7 @@ def check_class_can_answer(name: str, model: type[AbstractRecommender], has_quer
         return
     if has_query:
         raise ValueError(
-            f"query: {name} has no text of the user to combine a query with; AlphaRec has"
+            f"query: {name} reads no text of its users, so it cannot take a query; AlphaRec can"
         )
     if model.type != ModelType.SEQUENTIAL:
         raise ValueError(

@@ -117,7 +117,7 @@ def test_a_command_without_a_model_is_refused() -> None:
     ("asked", "said"),
     [
         (["--items=i1"], "items: BPR learns about each user in training"),
-        (["--users=u1", "--query=tea"], "query: BPR has no text of the user"),
+        (["--users=u1", "--query=tea"], "query: BPR reads no text of its users"),
     ],
 )
 def test_impossible_requests_are_refused_before_the_data_is_read(

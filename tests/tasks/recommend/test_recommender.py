@@ -280,7 +280,7 @@ def test_unclear_requests_are_refused() -> None:
 def test_a_general_model_takes_neither_new_users_nor_queries() -> None:
     bpr = Recommender.of(_untrained("BPR"))
     assert "BPR learns about each user in training" in _error(bpr, items=["i1"])
-    assert "query: BPR has no text of the user" in _error(bpr, users="u1", query="tea")
+    assert "query: BPR reads no text of its users" in _error(bpr, users="u1", query="tea")
 
 
 def test_a_sequential_model_of_user_ids_takes_no_new_users() -> None:
