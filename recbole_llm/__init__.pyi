@@ -13,8 +13,8 @@ from .hookspecs import hookimpl as hookimpl
 from .quick_start import load_data_and_model as load_data_and_model
 from .quick_start import objective_function as objective_function
 from .quick_start import run_recbole_llm as run_recbole_llm
-from .tasks.compare.from_python import compare as compare
-from .tasks.compare.from_python import tune as tune
+from .tasks.compare.run import compare as compare
+from .tasks.compare.run import tune as tune
 from .tasks.convert.run import convert as convert
 from .tasks.convert.run import from_pandas as from_pandas
 from .tasks.export.run import export as export

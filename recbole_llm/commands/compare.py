@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -27,19 +26,15 @@ from recbole_llm.commands.shared import (
 @click.option("--output", default="comparison", show_default=True, help="Folder of all results.")
 @with_executor
 @with_configuration
-def compare(
-    output: str, jobs: int, executor: str, ray_address: str | None, **comparison: Any
-) -> Iterable[object]:
+def compare(**options: Any) -> None:
     """Compare models: compare --models="SASRec; PAD --gamma=0.1" --dataset=ml-100k [--key=value …].
 
     Each run is a separate process. Repeat the command to continue after a stop: finished runs are
     not repeated.
     """
-    from recbole_llm.tasks.compare.executors import RunOptions
-    from recbole_llm.tasks.compare.run import compare as compare_models
+    from recbole_llm.tasks.compare.run import compare as do
 
-    options = RunOptions(output, jobs, executor, ray_address)
-    return compare_models(options=options, **comparison)
+    do(**options)
 
 
 @click.command(context_settings=ARGS)
@@ -50,17 +45,14 @@ def compare(
 @click.option("--output", default="tuning", show_default=True, help="Folder of all results.")
 @with_executor
 @with_configuration
-def tune(
-    output: str, jobs: int, executor: str, ray_address: str | None, **search: Any
-) -> Iterable[object]:
+def tune(**options: Any) -> None:
     """Find a model's settings on validation: tune --model=PAD --trials=20 [--key=value …].
 
     Keys that are set are not searched. Repeat the command to continue after a stop.
     """
-    from recbole_llm.tasks.compare.executors import RunOptions
-    from recbole_llm.tasks.compare.tuning import tune as tune_model
+    from recbole_llm.tasks.compare.run import tune as do
 
-    return tune_model(options=RunOptions(output, jobs, executor, ray_address), **search)
+    do(**options)
 
 
 @click.command(hidden=True, context_settings=ARGS)

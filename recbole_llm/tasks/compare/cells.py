@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -17,7 +18,10 @@ import numpy as np
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.compare.entries import OWN_FILES, Entry, run_arguments
+from recbole_llm.tasks.compare.executors import Executor
 from recbole_llm.tasks.compare.keys import run_key
+from recbole_llm.tasks.compare.live import Live
+from recbole_llm.tasks.compare.pool import Job, run_jobs
 from recbole_llm.trainers.resume_point import load_run, part_file
 
 
@@ -135,3 +139,43 @@ def read_best_score(folder: Path) -> float:
     """A run's best score on validation; NaN if it has none."""
     score = read_result(folder)["best_valid_score"]
     return math.nan if score is None else float(score)
+
+
+def run_cells(cells: Sequence[Cell], executor: Executor) -> dict[Cell, str]:
+    """Run the cells that are not done; returns {cell: reason} of those that fail."""
+    if not cells:  # every search failed
+        return {}
+    labels = list(dict.fromkeys(cell.entry.label for cell in cells))
+    failures: dict[Cell, str] = {}
+    missing: dict[Path, list[Cell]] = {}
+    with closing(Live(labels, len(cells) // len(labels), executor.at_once)) as live:
+        for cell in cells:
+            if cell.is_done:
+                live.count_run(
+                    cell.entry.label, cell.result["seconds"]["all"], read_best_score(cell.folder)
+                )
+            else:
+                missing.setdefault(cell.folder, []).append(cell)
+        jobs = (_make_job(first, live) for first, *_ in missing.values())
+        with closing(run_jobs(jobs, executor, live.show)) as outcomes:
+            for outcome in outcomes:
+                for cell in missing[outcome.payload.folder]:
+                    place = (cell.entry.label, f"seed {cell.seed}", outcome.seconds)
+                    if outcome.error is None:
+                        live.end_run(*place, read_best_score(cell.folder))
+                    else:
+                        failures[cell] = outcome.error
+                        live.end_run(*place, None, f"failed: {outcome.error}")
+    return {cell: failures[cell] for cell in cells if cell in failures}
+
+
+def _make_job(cell: Cell, live: Live) -> Job[Cell]:
+    label, name = cell.entry.label, f"seed {cell.seed}"
+
+    def heard(number: int, score: float) -> bool:
+        live.show_validation(label, name, number, score)
+        return False
+
+    live.start_run(label, name)
+    gpus = cell.entry.config["gpu_id"]
+    return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpus)

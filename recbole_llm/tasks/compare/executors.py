@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,23 +21,6 @@ from recbole_llm.core.processes import cluster
 EXECUTORS = ("local", "ray")
 _PAUSE = 0.2  # seconds between two polls
 _LAST_WAIT = 30.0  # seconds that a killed run has to end
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of comparisons and searches: where their files go, and what carries out the runs.
-
-    Args:
-        output: folder of all files.
-        jobs: number of runs at once.
-        executor: ``local`` or ``ray``.
-        ray_address: see `recbole_llm.core.processes.cluster.connected`.
-    """
-
-    output: str
-    jobs: int = 1
-    executor: str = "local"
-    ray_address: str | None = None
 
 
 def lock_folder(root: Path) -> AbstractContextManager[None]:
@@ -55,23 +37,26 @@ def lock_folder(root: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def open_executor(options: RunOptions) -> Iterator[Executor]:
-    """Open the executor that the options name; a Ray cluster stays connected within the block.
+def open_executor(
+    name: str = "local", jobs: int = 1, ray_address: str | None = None
+) -> Iterator[Executor]:
+    """Open the executor called `name`, for `jobs` runs at once; a Ray cluster stays connected
+    within the block (`recbole_llm.core.processes.cluster.connected`).
 
     Raises:
         ValueError: an unknown name, fewer than one run at once, an address of a cluster without the
             executor ``ray``, or an error of Ray.
     """
-    check_choice("executor", options.executor, EXECUTORS)
-    if options.jobs < 1:
-        raise ValueError(f"jobs: expected at least 1, got {options.jobs}")
-    if options.executor == "ray":
-        with cluster.connected(options.ray_address) as ray:
-            yield Ray(ray, options.jobs)
+    check_choice("executor", name, EXECUTORS)
+    if jobs < 1:
+        raise ValueError(f"jobs: expected at least 1, got {jobs}")
+    if name == "ray":
+        with cluster.connected(ray_address) as ray:
+            yield Ray(ray, jobs)
         return
-    if options.ray_address:
-        raise ValueError(f"ray_address: '{options.ray_address}' needs --executor=ray")
-    yield Local(options.jobs)
+    if ray_address:
+        raise ValueError(f"ray_address: '{ray_address}' needs --executor=ray")
+    yield Local(jobs)
 
 
 class Local:

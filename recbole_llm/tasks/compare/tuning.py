@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import math
-import shlex
 import shutil
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import yaml
+from click import echo
 from tqdm import tqdm
 
 from recbole_llm.core import lines
 from recbole_llm.core.checks import text_keys
 from recbole_llm.core.digest import digest
 from recbole_llm.core.errors import optional_imports
-from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_whole
+from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.schema import parse_values
 from recbole_llm.core.settings import Space
-from recbole_llm.data.create import check_files
 from recbole_llm.models.phased import PhasedRecommender
 from recbole_llm.tasks.compare.cells import read_best_score
-from recbole_llm.tasks.compare.entries import (
-    Entry,
-    check_split,
-    describe_ignored_keys,
-    file_arguments,
-    parse_models,
-)
-from recbole_llm.tasks.compare.executors import Executor, RunOptions, lock_folder, open_executor
+from recbole_llm.tasks.compare.entries import Entry
+from recbole_llm.tasks.compare.executors import Executor
 from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Job, Outcome, run_jobs
@@ -38,6 +31,7 @@ from recbole_llm.tasks.compare.space import (
     defaults,
     describe_untried_defaults,
     distributions,
+    offered_space,
     resolve_space,
 )
 
@@ -46,7 +40,7 @@ with optional_imports("tuning"):
     from optuna import Study
     from optuna.trial import Trial, TrialState
 
-    from recbole_llm.tasks.compare.choice import Choice, choose_trial
+    from recbole_llm.tasks.compare.choice import Choice, NoTrialError, choose_trial
     from recbole_llm.tasks.compare.trials import (
         ERROR,
         FOLDER,
@@ -65,43 +59,32 @@ _PRUNING = (75.0, 4, 5)
 _MIN_RIVALS = 4  # minimum of trials with as many validations: one survivor is no measure
 
 
-def tune(
-    model: str,
-    trials: int,
-    options: RunOptions,
-    search: str | None = None,
-    config_file_list: Sequence[str] = (),
-    argv: Sequence[str] = (),
-) -> Generator[str, None, tuple[Choice, Path]]:
-    """Search for the settings of a model, and write the best as YAML.
-
-    Args:
-        model: name.
-        trials: number in all, including those done before.
-        options: a search that was stopped is continued in their folder.
-        search: keys to search, and where: see `recbole_llm.tasks.compare.space.resolve_space`.
-        config_file_list, argv: settings that are not searched.
-
-    Yields:
-        lines for the screen; the generator returns the chosen trial, and the file.
-
-    Raises:
-        ValueError: in one line: invalid settings, no Optuna, or no trial that ended well.
+def tune_entries(
+    entries: Sequence[Entry], trials: int, seed: int, root: Path, executor: Executor
+) -> tuple[list[Entry], dict[str, str]]:
+    """Search the settings of each entry with the same budget and seed, and print what is found;
+    returns the entries with their best settings, and {label: reason} of the searches that failed.
     """
-    entry, *others = parse_models(model, argv, config_file_list)
-    if others:
-        raise ValueError("model: tune takes one model; compare --tune takes several")
-    check_split(entry, ["validation"])
-    check_files(entry.config)
-    root = Path(options.output)
-    check_folder(root, OTHER_FOLDER)
-    yield from describe_ignored_keys([entry])
-    with lock_folder(root), open_executor(options) as executor:
-        best, file = search_settings(entry, trials, root, executor, search)
-    yield from report_lines(best, file)
-    arguments = [*entry.argv, *file_arguments([*entry.files, str(file)])]
-    yield f"next     recbole-llm run {shlex.join(arguments)}"
-    return best, file
+    tuned, failed = [], {}
+    searched = [entry for entry in entries if offered_space(entry.config, entry.config.spec)]
+    for entry in searched:
+        resolve_space(entry)  # fails here rather than after other searches
+    for entry in entries:
+        if entry not in searched:
+            echo(f"{entry.label}: nothing to search; it runs as it is")
+            tuned.append(entry)
+            continue
+        try:
+            best, file = search_settings(entry.with_own({"seed": seed}), trials, root, executor)
+        except NoTrialError as error:
+            echo(str(error))
+            failed[entry.label] = str(error).removeprefix(f"{entry.label}: ")
+            tuned.append(entry)
+            continue
+        for line in report_lines(best, file):
+            echo(f"{entry.label}: {line}")
+        tuned.append(entry.with_own(best.trial.params))
+    return tuned, failed
 
 
 def report_lines(best: Choice, file: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from recbole_llm.cli import main
 from recbole_llm.core.processes import cluster
 from recbole_llm.core.processes.cluster import Share
 from recbole_llm.tasks.compare import pool
-from recbole_llm.tasks.compare.executors import Ray, RunOptions, open_executor
+from recbole_llm.tasks.compare.executors import Ray, open_executor
 from recbole_llm.tasks.compare.pool import Job, run_jobs
 
 
@@ -68,13 +68,13 @@ def test_a_missing_ray_is_said_before_any_run(
 
 def test_an_unknown_executor() -> None:
     with pytest.raises(ValueError, match="executor 'rey' is unknown; did you mean 'ray'"):
-        with open_executor(RunOptions("out", executor="rey")):
+        with open_executor("rey"):
             pass
 
 
 def test_a_cluster_without_ray_is_refused() -> None:
     with pytest.raises(ValueError, match="ray_address: 'head:6379' needs --executor=ray"):
-        with open_executor(RunOptions("out", ray_address="head:6379")):
+        with open_executor(ray_address="head:6379"):
             pass
 
 
@@ -87,7 +87,7 @@ def test_a_cluster_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(cluster, "check_installed", lambda: None)  # the address is checked next
     with pytest.raises(ValueError, match=f"ray_address: no Ray cluster at '{address}' .*{why}"):
-        with open_executor(RunOptions("out", 1, "ray", address)):
+        with open_executor("ray", 1, address):
             pass
 
 
@@ -112,7 +112,7 @@ def test_a_cluster_that_refuses(why: Exception, monkeypatch: pytest.MonkeyPatch)
         address = f"127.0.0.1:{server.getsockname()[1]}"
         said = f"ray_address: the cluster at '{address}' refuses this process: "
         with pytest.raises(ValueError, match=said + " ".join(str(why).split())):
-            with open_executor(RunOptions("out", 1, "ray", address)):
+            with open_executor("ray", 1, address):
                 pass
     assert tries == ["1"] and cluster._TRIES not in os.environ
 
