@@ -170,12 +170,5 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> dict[Cell, str]:
 
 
 def _make_job(cell: Cell, live: Live) -> Job[Cell]:
-    label, name = cell.entry.label, f"seed {cell.seed}"
-
-    def heard(number: int, score: float) -> bool:
-        live.show_validation(label, name, number, score)
-        return False
-
-    live.start_run(label, name)
-    gpus = cell.entry.config["gpu_id"]
+    heard, gpus = live.start_run(cell.entry.label, f"seed {cell.seed}"), cell.entry.config["gpu_id"]
     return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpus)

@@ -129,12 +129,6 @@ def _repeat_job(trial: FrozenTrial, entry: Entry, folder: Path, live: Live) -> J
     if splits_at_random(entry.config) and entry.config["split_seed"] is None:
         # Another split would validate on interactions that the first split tests.
         tried = tried.with_own({"split_seed": entry.config["seed"]})
-    name = _repeat_name(trial, entry)
-
-    def heard(number: int, score: float) -> bool:
-        live.show_validation(entry.label, name, number, score)
-        return False
-
     live.add_run(entry.label)
-    live.start_run(entry.label, name)
+    heard = live.start_run(entry.label, _repeat_name(trial, entry))
     return Job(trial, trial_command(tried, folder), folder, heard, entry.config["gpu_id"])

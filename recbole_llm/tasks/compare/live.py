@@ -66,14 +66,16 @@ class Live:
         """Expect one run more."""
         self._lines[label].runs += 1
 
-    def start_run(self, label: str, name: str) -> None:
-        """Note that a run begins."""
-        self._lines[label].running[name] = (time.monotonic(), "starts")
+    def start_run(self, label: str, name: str) -> Callable[[int, float], bool]:
+        """Note that a run begins; returns what notes its validations, for `pool.Job`."""
+        running, start = self._lines[label].running, time.monotonic()
+        running[name] = (start, "starts")
 
-    def show_validation(self, label: str, name: str, number: int, score: float) -> None:
-        """Note a validation of a run."""
-        start, _ = self._lines[label].running[name]
-        self._lines[label].running[name] = (start, f"validation {number} {score:.4f}")
+        def note(number: int, score: float) -> bool:
+            running[name] = (start, f"validation {number} {score:.4f}")
+            return False
+
+        return note
 
     def end_run(
         self, label: str, name: str, seconds: float, score: float | None, why: str = ""

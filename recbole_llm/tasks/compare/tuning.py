@@ -201,15 +201,15 @@ def _new_jobs(
 def _new_job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
     # First phases of trials may differ in length, so that their validations are not comparable.
     prunes = not issubclass(entry.config.model_class, PhasedRecommender)
+    note = live.start_run(entry.label, f"trial {trial.number}")
 
     def heard(number: int, score: float) -> bool:
         trial.report(score, number)
-        live.show_validation(entry.label, f"trial {trial.number}", number, score)
+        note(number, score)
         return prunes and trial.should_prune()
 
     if FOLDER not in trial.user_attrs:  # files there are from a study that was removed
         shutil.rmtree(folder, ignore_errors=True)
-    live.start_run(entry.label, f"trial {trial.number}")
     command = trial_command(entry.with_own(trial.params), folder)
     return Job(trial, command, folder, heard, entry.config["gpu_id"])
 
