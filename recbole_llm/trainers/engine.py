@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.data.dataloader import AbstractDataLoader
+from recbole.evaluator.collector import Collector
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer.trainer import AbstractTrainer
-from recbole.utils import ModelType, early_stopping, set_color
+from recbole.utils import EvaluatorType, ModelType, early_stopping, set_color
 
 from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.checkpoint import write_checkpoint
@@ -26,7 +27,9 @@ from recbole_llm.core.log import run_name
 from recbole_llm.core.plugins.loading import get_plugin_manager
 from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.rows.training import training_digest
-from recbole_llm.evaluation.parts import evaluation_parts
+from recbole_llm.evaluation.group_metrics import EvaluatorByGroup, GroupEvaluator
+from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
+from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.tables.checkpointed import feature_state
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
@@ -179,6 +182,13 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             "cur_step": self.cur_step,
             "best_valid_score": self.best_valid_score,
         }
+
+
+def evaluation_parts(config: Config) -> tuple[Collector, EvaluatorByGroup]:
+    """The collector and the evaluator for labels or for rankings, as ``eval_type`` says."""
+    if config["eval_type"] == EvaluatorType.VALUE:
+        return PointwiseCollector(config), PointwiseEvaluator(config)
+    return RankingCollector(config), GroupEvaluator(config)
 
 
 @contextmanager

@@ -23,10 +23,10 @@ from recbole_llm import run_recbole_llm
 from recbole_llm.core.processes import distributed
 from recbole_llm.evaluation.group_metrics import format_table, row_columns
 from recbole_llm.evaluation.groups import choose_head, make_groups
-from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.ranking import row_users
 from recbole_llm.evaluation.settings import GroupSettings
 from recbole_llm.testing import write_tiny_dataset
+from recbole_llm.trainers.engine import evaluation_parts
 
 SECOND = 1 / math.log2(3)  # gain at place 2
 USERS = [1, 1, 1, 2, 2, 3, 4, 5]

@@ -20,10 +20,10 @@ from test_groups import train_data
 from recbole_llm import Config, run_recbole_llm
 from recbole_llm.core.processes import distributed
 from recbole_llm.evaluation.group_metrics import row_columns
-from recbole_llm.evaluation.parts import evaluation_parts
 from recbole_llm.evaluation.pointwise import compute_gauc
 from recbole_llm.steps import load_data
 from recbole_llm.testing import write_tiny_dataset
+from recbole_llm.trainers.engine import evaluation_parts
 
 # User 1: the positive beats one of two negatives, AUC 1/2, 3 rows. User 2: AUC 1, 2 rows. User 3:
 # no positive, no AUC. User 4: a tie, AUC 1/2, 2 rows.

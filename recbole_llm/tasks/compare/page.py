@@ -12,13 +12,12 @@ from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_items
 from recbole_llm.report import can_recommend
-from recbole_llm.tasks.compare.catalogue import Catalogue
+from recbole_llm.tasks.compare.catalogue import Catalogue, describe_users
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.checkpoint_figures import item_maps, model_figures
 from recbole_llm.tasks.compare.figures import summary_figures
 from recbole_llm.tasks.compare.summary import Summary
 from recbole_llm.tasks.compare.tables import sentences, table_rows
-from recbole_llm.tasks.compare.users import describe_users
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 

@@ -11,7 +11,7 @@ from typing import Any
 from recbole.evaluator.register import smaller_metrics
 
 from recbole_llm.tasks.compare.cells import Cell
-from recbole_llm.tasks.compare.paired import PairedTest, compare_with_baseline
+from recbole_llm.tasks.compare.significance import PairedTest, compare_with_baseline
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import click
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.lines import aligned, plural, width
-from recbole_llm.tasks.compare.paired import LEVEL, PairedTest
+from recbole_llm.tasks.compare.significance import LEVEL, PairedTest
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary
 from recbole_llm.trainers.progress import duration
 

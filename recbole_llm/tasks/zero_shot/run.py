@@ -9,21 +9,32 @@ from logging import getLogger
 from typing import Any
 
 import numpy as np
+from recbole.data.dataset import Dataset
 
 from recbole_llm.core import model_traits
 from recbole_llm.core.checks import key_marks
 from recbole_llm.core.config import Config
-from recbole_llm.core.files import OTHER_FILE, check_file
-from recbole_llm.core.log import close_log, log_ends_with_errors
+from recbole_llm.core.files import OTHER_FILE, check_file, write_json
+from recbole_llm.core.lines import aligned
+from recbole_llm.core.log import close_log, log_ends_with_errors, show
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
+from recbole_llm.data.rows.sizes import data_line
+from recbole_llm.evaluation.protocol import describe_protocol, describe_repeats
 from recbole_llm.evaluation.references import make_references
+from recbole_llm.report import (
+    changed_settings,
+    list_outputs,
+    say_pairs,
+    suggest_next_step,
+    versions,
+)
 from recbole_llm.steps import progress_shown, start
 from recbole_llm.tasks.zero_shot.datasets import Task, check_tasks
-from recbole_llm.tasks.zero_shot.report import log_result, log_start
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
+from recbole_llm.trainers.progress import duration
 
 DEFAULT_MODEL = "AlphaRec"
 
@@ -72,14 +83,14 @@ def zero_shot(
             opened.enter_context(closing(Task(own))) for own in (configs[-1], *configs[:-1])
         ]
         result = _train_and_test(seen, unseen, part, saved)
-        log_result(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
+        _log_result(unseen.config, unseen.train.dataset, result, time.perf_counter() - began)
     close_log()
     return result
 
 
 def _train_and_test(seen: Sequence[Task], unseen: Task, part: str, saved: bool) -> dict[str, Any]:
     check_tasks(seen, unseen, part)
-    log_start([task.dataset for task in seen], unseen.dataset, unseen.config, part)
+    _log_start([task.dataset for task in seen], unseen.dataset, unseen.config, part)
     score, best = _train_shared_part(seen, part)
     getattr(unseen.model, part).load_state_dict(getattr(seen[0].model, part).state_dict())
     unseen.model.eval()
@@ -173,3 +184,35 @@ def _check_same_encoder(configs: Sequence[Config]) -> None:
                 f"{key}: {first[key]!r} for data set '{first['dataset']}', but "
                 f"{config[key]!r} for '{config['dataset']}'; the same encoder must make both"
             )
+
+
+def _log_start(trained: Sequence[Dataset], unseen: Dataset, config: Config, part: str) -> None:
+    """Log the data sets, and the model's part that is trained."""
+    say_pairs(
+        [
+            *(("train", data_line(dataset)) for dataset in trained),
+            ("unseen", data_line(unseen)),
+            ("repeats", describe_repeats(config, unseen)),
+            ("model", f"{config['model']}, whose {part} is trained, then used unchanged"),
+        ]
+    )
+
+
+def _log_result(config: Config, unseen: Dataset, result: Mapping[str, Any], seconds: float) -> None:
+    """Log a table of the model and the references, write the result, and log where the files are.
+
+    Args:
+        config: the unseen data set's.
+        result: what `zero_shot` returns.
+    """
+    rows = {"zero-shot": result["test_result"], **result["references"]}
+    names = [name for name in result["test_result"] if not name.endswith(")")]  # no groups
+    cells = [[name, *(f"{metrics[n]:.4f}" for n in names)] for name, metrics in rows.items()]
+    title = f"{config['model']} on {config['dataset']}: {describe_protocol(config, unseen)}"
+    show("\n".join(["", title, *aligned([["", *names], *cells])]))
+    places = [("took", duration(seconds))]
+    if (output := config["output"]) is not None:
+        content = {**result, "settings": changed_settings(config), "versions": versions()}
+        write_json(output, {"dataset": config["dataset"], **content}, OTHER_FILE)
+        places.append(("result", output))
+    say_pairs([*places, *list_outputs(result), *suggest_next_step(unseen, result)])

@@ -23,7 +23,7 @@ from recbole_llm.core.plugins.loading import get_plugins
 from recbole_llm.hookspecs import hookimpl
 from recbole_llm.models.pad.model import PAD
 from recbole_llm.tasks.compare import checkpoint_figures
-from recbole_llm.tasks.compare.catalogue import Catalogue
+from recbole_llm.tasks.compare.catalogue import Catalogue, describe_users
 from recbole_llm.tasks.compare.checkpoint_figures import (
     _draw_map,
     _item_table,
@@ -31,7 +31,6 @@ from recbole_llm.tasks.compare.checkpoint_figures import (
     model_figures,
 )
 from recbole_llm.tasks.compare.figures import _draw_means
-from recbole_llm.tasks.compare.users import describe_users
 
 pytest.importorskip("plotly")
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from recbole_llm.cli import main
-from recbole_llm.tasks.compare import paired
+from recbole_llm.tasks.compare import significance
 from recbole_llm.tasks.compare.cells import Cell
 
 MODELS = "SASRec; GRU4Rec"
@@ -78,7 +78,7 @@ def test_tested_differences_are_those_of_the_table() -> None:
 
     base = [run(1, "abc", [0.1, 0.2, 0.3]), run(2, "cd", [0.5, 0.7])]
     ours = [run(1, "cba", [0.9, 0.4, 0.2]), run(2, "cd", [0.6, 0.9])]
-    (test,) = paired.compare_with_baseline(base, {"B": ours}, ["auc"])
+    (test,) = significance.compare_with_baseline(base, {"B": ours}, ["auc"])
     assert test.baseline == pytest.approx((0.2 + 0.6) / 2)
     assert test.difference.mean == pytest.approx((0.5 + 0.75) / 2 - (0.2 + 0.6) / 2)
 
@@ -127,8 +127,8 @@ def test_users_that_one_model_was_not_tested_on_are_left_out_and_counted() -> No
 
 @pytest.mark.usefixtures("quick_runs")
 def test_a_metric_without_a_value_is_not_tested(monkeypatch: pytest.MonkeyPatch) -> None:
-    means = paired._average_over_seeds
-    monkeypatch.setattr(paired, "_average_over_seeds", lambda tables: means(tables) * np.nan)
+    means = significance._average_over_seeds
+    monkeypatch.setattr(significance, "_average_over_seeds", lambda tables: means(tables) * np.nan)
     done = compare(MODELS)
     assert done.exit_code == 0 and "†" not in done.output
     assert json.loads(Path("comparison/result.json").read_text())["tests"] == []

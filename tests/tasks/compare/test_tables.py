@@ -12,8 +12,7 @@ from typing import Any, cast
 import pytest
 
 from recbole_llm.tasks.compare.figures import summary_figures
-from recbole_llm.tasks.compare.paired import PairedTest
-from recbole_llm.tasks.compare.significance import Difference
+from recbole_llm.tasks.compare.significance import Difference, PairedTest
 from recbole_llm.tasks.compare.summary import Row, Spread, Summary, describe_other_sizes
 from recbole_llm.tasks.compare.tables import (
     format_spread,
