@@ -25,8 +25,7 @@ from recbole_llm.layers.backbones.base import Expert, scale_scores
 from recbole_llm.layers.decoder import CausalDecoder, depth_of, small_decoder
 from recbole_llm.layers.losses import info_nce
 from recbole_llm.models.base import LOSS_TYPES, TrainingRows
-from recbole_llm.models.molar.layers import DUEG, ContentItems
-from recbole_llm.models.molar.losses import PooledNCE
+from recbole_llm.models.molar.layers import DUEG, ContentItems, PooledNCE
 from recbole_llm.models.molar.settings import PHASES, MolarSettings
 from recbole_llm.models.phased import PhasedRecommender
 

@@ -28,5 +28,5 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
         ("RippleNet", "also for users without training interactions"),
         ("KTUP", "whose scores of a checkpoint do not vary"),
     ):
-        module = f"recbole_llm.models.stock.{name.lower()}"
-        register(ModelSpec(name, f"{module}:{name}", summary=f"RecBole's {name}, {what}"))
+        place = f"recbole_llm.models.stock.corrected:{name}"
+        register(ModelSpec(name, place, summary=f"RecBole's {name}, {what}"))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_llm.models.molar.losses import PooledNCE
+from recbole_llm.models.molar.layers import PooledNCE
 
 
 def test_nce(golden: Callable[[str], Any]) -> None:
