@@ -210,19 +210,22 @@ def log_place() -> str | None:
 
 
 @contextmanager
-def without_bars() -> Iterator[None]:
-    """Within it, transformers shows none of its progress bars unless the run is verbose."""
+def transformers_quiet() -> Iterator[None]:
+    """Within it, transformers shows neither bars nor warnings unless the run is verbose. It warns
+    of weights that a model does not read, such as those of a language model's last layer."""
     handlers = logging.getLogger().handlers
     if any(isinstance(handler, Screen) and handler.verbose for handler in handlers):
         yield
         return
     theirs: Any = import_module("transformers.utils.logging")
-    shown = theirs.is_progress_bar_enabled()
+    shown, level = theirs.is_progress_bar_enabled(), theirs.get_verbosity()
     theirs.disable_progress_bar()
+    theirs.set_verbosity_error()
     try:
         with compat.gguf_bar_off():
             yield
     finally:
+        theirs.set_verbosity(level)
         if shown:
             theirs.enable_progress_bar()
 

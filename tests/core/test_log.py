@@ -17,7 +17,7 @@ from recbole_llm.core.log import (
     run_name,
     save_traceback,
     show,
-    without_bars,
+    transformers_quiet,
 )
 from recbole_llm.steps import start
 
@@ -136,7 +136,7 @@ def test_names_carry_model_data_and_settings(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("verbose", [True, False])
-def test_bars_of_transformers_are_shown_by_verbose_runs_alone(
+def test_bars_and_warnings_of_transformers_are_shown_by_verbose_runs_alone(
     verbose: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from transformers import modeling_gguf_pytorch_utils as gguf
@@ -144,11 +144,13 @@ def test_bars_of_transformers_are_shown_by_verbose_runs_alone(
 
     monkeypatch.setattr(logging.getLogger(), "handlers", [Screen(verbose, True)])
     theirs.enable_progress_bar()
-    with without_bars():
+    with transformers_quiet():
         list(theirs.tqdm([1, 2], desc="Loading weights"))
         list(gguf.tqdm([1, 2], desc="Converting"))
+        warns = theirs.get_logger("transformers.modeling_utils").isEnabledFor(logging.WARNING)
     said = capsys.readouterr().err
-    assert ("Loading weights" in said, "Converting" in said) == (verbose, verbose)
+    assert ("Loading weights" in said, "Converting" in said, warns) == (verbose, verbose, verbose)
+    assert theirs.get_verbosity() == logging.WARNING
     list(theirs.tqdm([1, 2], desc="Loading weights"))
     list(gguf.tqdm([1, 2], desc="Converting"))
     assert "Loading weights" in (said := capsys.readouterr().err) and "Converting" in said

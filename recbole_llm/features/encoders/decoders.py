@@ -12,7 +12,7 @@ from torch import nn
 
 from recbole_llm.core.digest import file_digest, files_digest
 from recbole_llm.core.errors import extra_install_command, first_names, named_error
-from recbole_llm.core.log import without_bars
+from recbole_llm.core.log import transformers_quiet
 from recbole_llm.core.settings import ConfigLike
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.gguf_files import (
@@ -154,7 +154,7 @@ class Source:
         import transformers
 
         maker = getattr(transformers, kind)
-        with without_bars():
+        with transformers_quiet():
             folder, where = self._place()
             try:
                 return maker.from_pretrained(folder, **where, **arguments)
