@@ -21,7 +21,6 @@ from recbole.utils import set_color
 from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_model_state, write_checkpoint
 from recbole_llm.core.checkpoints.plain import decode
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
-from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.log import show
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec
@@ -30,9 +29,14 @@ from recbole_llm.evaluation.beyond import run_reads
 from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin
-from recbole_llm.trainers.resume_point import ResumePoint, file_beside, load_run, part_file
-
-_ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
+from recbole_llm.trainers.resume_point import (
+    ResumePoint,
+    atomic_digests,
+    file_beside,
+    load_run,
+    other_data_error,
+    part_file,
+)
 
 
 @contextmanager
@@ -86,19 +90,16 @@ class ResumableMixin(EngineMixin):
         # Compare files too, since times, labels, fields and held-out rows also matter.
         now = self._data_state.get("trained_on"), self._file_digests
         if (point.trained_on, point.state["files"]) != now:
-            raise ValueError(
-                f"resume: '{self.last_file}' is of a run on other data: files or pictures have "
-                f"changed since; use them as they were, or start anew"
-            )
+            raise other_data_error(self.last_file)
 
     @cached_property
     def _file_digests(self) -> dict[str, str]:
         """Digests of the atomic files, and of the item vectors, which depend on other files:
         pictures, templates, the vectors themselves."""
-        atomic = fingerprints(self.config["data_path"], self.config["dataset"], _ATOMIC)
         known, features = get_registry(), features_of(self._train_dataset, self.config)
         loaded = [n for n in run_reads(self.config) if known.find(FeatureSpec, n).when == "loaded"]
-        return atomic | {name: features[name].fingerprint for name in loaded}
+        vectors = {name: features[name].fingerprint for name in loaded}
+        return atomic_digests(self.config) | vectors
 
     def _prepare_training(self, train_data: AbstractDataLoader) -> None:
         super()._prepare_training(train_data)

@@ -12,6 +12,7 @@ from recbole.config import Config
 from recbole_llm.core.checkpoints.checkpoint import STOPPED, load_checkpoint, require
 from recbole_llm.core.checkpoints.stored import NEVER_STORED, plain_config
 from recbole_llm.core.checkpoints.tokens import Packed
+from recbole_llm.core.digest import fingerprints
 from recbole_llm.core.errors import and_more
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.processes import distributed
@@ -21,6 +22,7 @@ _STATE = (
     "file", "files", "worker", "best", "result", "losses", "trainings", "optimizers", "model",
     "random",
 )  # fmt: skip
+_ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
 
     Raises:
         ValueError: it is missing or damaged, does not say where a run stopped, has another model,
-            data set, setting or number of processes, or lacks the run's best weights beside it.
+            data set, files, setting or number of processes, or lacks its best weights beside it.
     """
     checkpoint = load_checkpoint(file)
     state = checkpoint.get(STOPPED)
@@ -78,6 +80,9 @@ def load_run(file: str, config: Config) -> dict[str, Any]:
     then, now = len(state["random"]), distributed.world_size()
     if then != now:
         raise ValueError(f"resume: '{file}' is of a run of {then} processes, not {now}")
+    # Before the model is built: with other items, its tables have another shape.
+    if any(state["files"].get(name) != now for name, now in atomic_digests(config).items()):
+        raise other_data_error(file)
     best = file_beside(file, state["best"])
     if state["result"] is not None and not best.is_file():
         raise ValueError(f"resume: '{best}', the best weights of '{file}', is gone; start anew")
@@ -94,6 +99,19 @@ def _check_same_settings(then: dict[str, Any], now: dict[str, Any], file: str) -
             f"resume: '{file}' is of a run with {listed}; repeat that run's command with "
             f"--resume={file}"
         )
+
+
+def atomic_digests(config: Config) -> dict[str, str]:
+    """Digests of the data set's atomic files."""
+    return fingerprints(config["data_path"], config["dataset"], _ATOMIC)
+
+
+def other_data_error(file: str | None) -> ValueError:
+    """The error for a run to resume whose data has changed."""
+    return ValueError(
+        f"resume: '{file}' is of a run on other data: files or pictures have changed since; use "
+        f"them as they were, or start anew"
+    )
 
 
 def file_beside(file: str, name: str) -> Path:
