@@ -94,6 +94,22 @@ def test_items_of_a_file_of_vectors() -> None:
         assert weights[number].tolist() == [float(item[1:]), 1.0]
 
 
+def test_a_social_network_names_users_by_aliases() -> None:
+    folder = write_tiny_dataset("dataset")
+    (folder / "tiny.net").write_text("source_id:token\ttarget_id:token\nu1\tu2\n")
+    given = {
+        "load_col": {"inter": INTER, "net": ["source_id", "target_id"]},
+        "additional_feat_suffix": ["net"],
+    }
+    with pytest.raises(ValueError, match="'source_id' of 'tiny.net' does not name users or items"):
+        load("BPR", "tiny", **given).build()
+    dataset = load("BPR", "tiny", **given, alias_of_user_id=["source_id", "target_id"])
+    dataset.build()
+    users = dataset.field2id_token["user_id"]
+    fields = ("source_id", "target_id")
+    assert [users[int(dataset.net_feat[field][0])] for field in fields] == ["u1", "u2"]
+
+
 def test_interactions_of_items_without_a_row_are_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

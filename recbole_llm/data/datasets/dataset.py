@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pandas import DataFrame
+from pandas.api.types import is_numeric_dtype
 from recbole.data import dataset as stock
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
@@ -145,7 +146,19 @@ class FileDataset(Filters, GroupedSplits, VocabularyDataset):
         super()._fill_nan()
 
     def _dataframe_to_interaction(self, data: DataFrame) -> Interaction:
-        """RecBole's tensors, but with ``exact_times`` the interactions' times as float64."""
+        """RecBole's tensors, but with ``exact_times`` the interactions' times as float64.
+
+        Raises:
+            ValueError: a column of ids that RecBole has not numbered, since its file is not of
+                interactions, items or users (``additional_feat_suffix``), and it is no alias.
+        """
+        for field in data:
+            if self.field2type[field] == FeatureType.TOKEN and not is_numeric_dtype(data[field]):
+                raise ValueError(
+                    f"'{field}' of '{self.dataset_name}.{self.field2source[field]}' does not name "
+                    f"users or items; add it to alias_of_user_id or alias_of_item_id, or leave it "
+                    f"out of load_col"
+                )
         interaction = super()._dataframe_to_interaction(data)
         time = self.time_field
         if self.config["exact_times"] and time in data:
