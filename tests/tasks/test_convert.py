@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -501,6 +502,28 @@ def test_both_files_or_none(shop: None) -> None:
     with pytest.raises(ValueError, match="has no column 'color'"):
         convert("orders.csv", "dataset/new", "products.csv", roles=Roles(text=["color"]))
     assert not Path("dataset/new").exists()
+
+
+def test_files_of_two_conversions_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    Path("o.csv").write_text("user,item\nu1,a\n")
+    Path("i.csv").write_text("item,title\na,Tea\n")
+    put_in_place, replace = [], os.replace
+
+    def replace_while_locked(part: Path, target: Path) -> None:
+        folder = os.open("dataset/shop", os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # another conversion would wait here
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
+        put_in_place.append(Path(target).name)
+        replace(part, target)
+
+    monkeypatch.setattr(os, "replace", replace_while_locked)
+    convert("o.csv", "dataset/shop", "i.csv")
+    assert sorted(put_in_place) == ["shop.inter", "shop.item"]
+    convert("o.csv", "dataset/shop", "i.csv")  # the first has let the folder go
+    names = sorted(path.name for path in Path("dataset/shop").iterdir())
+    assert names == ["shop.inter", "shop.item"]
 
 
 def test_a_named_column_is_not_guessed_to_be_another() -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import filecmp
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +90,7 @@ def _write(
     """Write all files, or none."""
     items = tables.items or (tables.interactions if roles.text else None)
     rows = Interactions(tables.interactions, roles, summary, progress)
-    with rows.writing(), ExitStack() as written:
+    with ExitStack() as placed, rows.writing(), ExitStack() as written:
         # Files that killed conversions left would count as files of the data set.
         remove_left_parts(summary.folder)
         # The name of the interactions' ids is tried first: a table may have other ids, too.
@@ -101,6 +102,22 @@ def _write(
         if tables.users is not None:
             of_users = DescriptionPass("user", tables.users, like, rows.users, summary, progress)
             summary.of_users = written.enter_context(of_users.writing())
+        # All files are complete. They are put in place as the two stacks and the block end.
+        placed.enter_context(_folder_locked(summary.folder))
+
+
+@contextmanager
+def _folder_locked(folder: Path) -> Iterator[None]:
+    """Within it, no other conversion puts files into the folder: those of two would be mixed. It
+    has no effect where folders cannot be locked (Windows, some network file systems)."""
+    with ExitStack() as opened:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)  # no file of its own is left in the data set
+            opened.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
