@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -126,6 +127,28 @@ def test_a_table_that_is_replaced_by_its_own_conversion_is_kept() -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["before-1-shop.inter", "shop.inter"]
     convert(folder / "before-1-shop.inter", folder, roles=Roles(time="when"))
     assert table.read_text().splitlines()[1] == "u\ta\t3"
+
+
+def test_a_table_that_was_replaced_before_a_failure_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Path("dataset/shop")
+    folder.mkdir(parents=True)
+    (folder / "shop.inter").write_text("customer,sku\nu,a\nu,b\n")
+    (folder / "shop.item").write_text("sku,title\na,Tea\nb,Mug\n")
+    replace = os.replace
+
+    def fail(part: Path, target: Path) -> None:
+        if target.suffix == ".inter":  # the last of the files
+            raise OSError(errno.EIO, "Input/output error")
+        replace(part, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(ValueError, match=r"shop\.inter' cannot be written"):
+        convert(folder / "shop.inter", folder, items=folder / "shop.item")
+    kept = ["before-1-shop.item", "shop.inter", "shop.item"]
+    assert sorted(file.name for file in folder.iterdir()) == kept
+    assert (folder / kept[0]).read_text() == "sku,title\na,Tea\nb,Mug\n"
 
 
 def test_what_is_written_trains(shop: None) -> None:

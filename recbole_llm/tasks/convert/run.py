@@ -134,13 +134,15 @@ def _tables_kept(tables: _Tables, summary: Summary) -> Iterator[None]:
         for file, copy in copies.items():
             failed.callback(copy.unlink, missing_ok=True)
             shutil.copy2(file, copy)
-        yield
         failed.pop_all()
-    for file, copy in copies.items():
-        if filecmp.cmp(file, copy, shallow=False):
-            copy.unlink()
-        else:
-            summary.problems.append(f"{file.name} was the table itself, kept as {copy.name}")
+    try:
+        yield
+    finally:  # a failure between two files leaves the first one replaced
+        for file, copy in copies.items():
+            if filecmp.cmp(file, copy, shallow=False):
+                copy.unlink()
+            else:
+                summary.problems.append(f"{file.name} was the table itself, kept as {copy.name}")
 
 
 def _free_name(file: Path) -> Path:
