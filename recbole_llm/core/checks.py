@@ -17,7 +17,7 @@ from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.keys.stock import StockSettings
 from recbole_llm.core.keys.training import RecBoleRun, RecBoleTraining
-from recbole_llm.core.like_defaults import check_like_defaults
+from recbole_llm.core.like_defaults import check_like_defaults, is_of_recbole
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import (
@@ -189,9 +189,9 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
     classes = settings_classes(config, spec)
     given = config.external_config_dict
     _check_finite(given)
-    of_recbole = config.model_class.__module__.startswith("recbole.")
-    declared = declared_keys(config, spec)
-    lists = check_like_defaults(given, config.internal_config_dict, declared, of_recbole)
+    lists = check_like_defaults(
+        given, config.internal_config_dict, declared_keys(config, spec), is_of_recbole(config)
+    )
     built = [settings.of(config) for settings in classes]
     for settings in built:
         settings.check(config)

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 _NUMBER = (int, float)
 _SIZES = ("_size", "_dim", "dimension", "_size_list")
+_RECBOLES = ("recbole.", "recbole_llm.models.stock.")  # its own, and those corrected here
+# Widths of hidden layers: without any, MacridVAE, NGCF, DiffRec and LDiffRec are linear.
+_MAY_BE_EMPTY = {"encoder_hidden_size", "hidden_size_list", "dims_dnn"}
+
+
+def is_of_recbole(config: Config) -> bool:
+    """Whether the model's class is RecBole's, as it is or corrected by this package."""
+    return str(config.model_class.__module__).startswith(_RECBOLES)
 
 
 def check_like_defaults(
@@ -58,7 +66,9 @@ def _alike(value: object, default: object) -> bool:
 
 def _check_range(key: str, value: object, default: Any) -> None:
     """Models accept some impossible numbers without a word (``BERT4Rec --mask_ratio=7``)."""
-    if isinstance(default, list) and default and value == []:
+    if isinstance(default, list) and value == []:
+        if not default or key in _MAY_BE_EMPTY:
+            return
         raise ValueError(f"{key}: expected a list that is not empty, like its default {default!r}")
     usual, given = _numbers(default), _numbers(value)
     if usual is None or any(number < 0 for number in usual):  # some mean "the last one" by -1
@@ -71,7 +81,7 @@ def _check_range(key: str, value: object, default: Any) -> None:
         expected = "at least 0 and below 1"
     elif key == "mask_ratio" and not all(0 < number <= 1 for number in given):
         expected = "above 0 and at most 1"
-    elif min(given) < 0:
+    elif min(given) < 0 and key != "margin":  # SimpleX's is a cosine, -1 to 1
         expected = "at least 0"
     else:
         return

@@ -391,6 +391,7 @@ def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
     ("model", "argument", "message"),
     [
         ("ItemKNN", "--k=-1", "k: expected at least 0, like its default 100, got -1"),
+        ("RippleNet", "--n_memory=-4", "n_memory: expected at least 0, like its default 16"),
         ("NGCF", "--node_dropout=2", "node_dropout: expected at least 0 and below 1, like its"),
         ("NARM", "--dropout_probs=[.2,3]", "dropout_probs: expected at least 0 and below 1"),
         ("BERT4Rec", "--mask_ratio=7", "mask_ratio: expected above 0 and at most 1, like"),
@@ -411,7 +412,11 @@ def test_numbers_that_a_model_of_recbole_cannot_use_are_refused(
     ("model", "argument"),
     [
         ("MultiDAE", "--mlp_hidden_size=[]"),  # a linear autoencoder
+        ("MacridVAE", "--encoder_hidden_size=[]"),
+        ("NGCF", "--hidden_size_list=[]"),
+        ("DiffRec", "--dims_dnn=[]"),
         ("LDiffRec", "--out_dims=[]"),
+        ("SimpleX", "--margin=-1"),  # a cosine
         ("BERT4Rec", "--mask_ratio=1"),
         ("ItemKNN", "--shrink=0"),
         ("CKE", "--reg_weights=[1e-3,0]"),
