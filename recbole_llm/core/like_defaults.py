@@ -106,7 +106,8 @@ def suspects_named(config: Config) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        suspects = _changed_keys(config) if _is_of_recboles_model(error) else ""
+        known = is_of_recbole(config) and _is_of_recboles_model(error)
+        suspects = _changed_keys(config) if known and not _is_of_memory(error) else ""
         if not suspects:
             raise
         raise ValueError(
@@ -119,6 +120,11 @@ def _is_of_recboles_model(error: Exception) -> bool:
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
     known = [name for name in modules if name.startswith(("recbole.", "recbole_llm."))]
     return bool(known) and known[-1].startswith("recbole.model.")
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether memory is too small, for which batches and data are likelier causes than keys."""
+    return isinstance(error, MemoryError) or "allocate" in str(error)
 
 
 def _changed_keys(config: Config) -> str:

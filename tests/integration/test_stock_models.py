@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender import caser
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.core.errors import TREES
@@ -112,6 +113,32 @@ def test_a_value_that_a_model_of_recbole_cannot_use_is_suspected(
     write_tiny_dataset("dataset")
     with pytest.raises(ValueError, match=rf"^{model} fails \({said}"):
         run_recbole_llm(model, "tiny", config_dict={**settings(model), key: value})
+
+
+def _fails(error: Exception) -> Callable[..., None]:
+    """A function that fails as if the error were raised in the code of RecBole's Caser."""
+    names: dict[str, Any] = {"__name__": caser.__name__, "error": error}
+    exec("def fail(*arguments): raise error", names)  # noqa: S102
+    return names["fail"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("Tried to allocate 20.00 GiB")]
+)
+def test_no_value_is_suspected_if_memory_is_too_small(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_dataset("dataset")
+    monkeypatch.setattr(caser.Caser, "calculate_loss", _fails(error))
+    with pytest.raises(type(error)):
+        run_recbole_llm("Caser", "tiny", config_dict={**settings("Caser"), "nh": 4})
+
+
+def test_no_value_is_suspected_in_a_class_of_the_users_own() -> None:
+    write_tiny_dataset("dataset")
+    own = type("Caser", (caser.Caser,), {"calculate_loss": _fails(KeyError("a"))})
+    with pytest.raises(KeyError, match=r"^'a'$"):
+        run_recbole_llm(own, "tiny", config_dict={**settings("Caser"), "nh": 4})
 
 
 def test_ripplenet_ranks_for_users_without_training_interactions() -> None:
