@@ -282,6 +282,11 @@ CLICKS_PRIME_PANTRY = [
 CHOICES = (
     Row("SASRec, the best of six trials with one seed", "tuned-one-seed", "SASRec"),
     Row("SASRec, the best one with a second seed, too", "tuned-two-seeds", "SASRec"),
+    Row(
+        "SASRec, item_init, the best one with a second seed, too",
+        "tuned-texts",
+        "SASRec, from the texts, the best of six trials",
+    ),
 )
 PAD_STARTS = rows_of("pad-starts", "from the texts", "random, std .3", "random, std .02")
 PAD_ABLATIONS = (
