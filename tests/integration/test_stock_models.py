@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.sequential_recommender import caser
 
 from recbole_llm import load_data_and_model, run_recbole_llm
 from recbole_llm.core.errors import TREES
+from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.testing import write_tiny_dataset
 
@@ -117,7 +117,7 @@ def test_a_value_that_a_model_of_recbole_cannot_use_is_suspected(
 
 def _fails(error: Exception) -> Callable[..., None]:
     """A function that fails as if the error were raised in the code of RecBole's Caser."""
-    names: dict[str, Any] = {"__name__": caser.__name__, "error": error}
+    names: dict[str, Any] = {"__name__": get_model("Caser").__module__, "error": error}
     exec("def fail(*arguments): raise error", names)  # noqa: S102
     return names["fail"]  # type: ignore[no-any-return]
 
@@ -129,14 +129,14 @@ def test_no_value_is_suspected_if_memory_is_too_small(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_dataset("dataset")
-    monkeypatch.setattr(caser.Caser, "calculate_loss", _fails(error))
+    monkeypatch.setattr(get_model("Caser"), "calculate_loss", _fails(error))
     with pytest.raises(type(error)):
         run_recbole_llm("Caser", "tiny", config_dict={**settings("Caser"), "nh": 4})
 
 
 def test_no_value_is_suspected_in_a_class_of_the_users_own() -> None:
     write_tiny_dataset("dataset")
-    own = type("Caser", (caser.Caser,), {"calculate_loss": _fails(KeyError("a"))})
+    own = type("Caser", (get_model("Caser"),), {"calculate_loss": _fails(KeyError("a"))})
     with pytest.raises(KeyError, match=r"^'a'$"):
         run_recbole_llm(own, "tiny", config_dict={**settings("Caser"), "nh": 4})
 
