@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from recbole.data.dataset import Dataset
-from recbole.utils import ModelType
 
 from recbole_llm.core import compat
+from recbole_llm.core.checkpoints.served import can_recommend
 from recbole_llm.core.checkpoints.stored import arguments_for_reload, plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.digest import fingerprints
@@ -209,12 +209,6 @@ def list_outputs(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "log", log
     if (curves := compat.tensorboard_folder()) is not None:
         yield "tensorboard", curves
-
-
-def can_recommend(config: Config) -> bool:
-    """Whether `recommend` takes a checkpoint: not for trees, nor for ready-made lists of items."""
-    lists = config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]
-    return config["MODEL_TYPE"] != ModelType.DECISIONTREE and not lists
 
 
 def suggest_next_step(

@@ -183,6 +183,28 @@ def test_ready_made_lists_have_no_next_command() -> None:
     assert not list(report.suggest_next_step(dataset, {"checkpoint": "x.pth"}))
 
 
+@pytest.mark.parametrize(
+    ("given", "suggests"),
+    [
+        ({}, True),
+        ({"load_col": {"inter": ["user_id", "item_id", "label", "timestamp", "rating"]}}, True),
+        ({"load_col": {"inter": ["user_id", "item_id", "label", "hour"]}}, False),
+        ({"numerical_features": ["timestamp"]}, False),
+        ({"load_col": None}, False),
+    ],
+)
+def test_a_model_that_reads_more_of_interactions_has_no_next_command(
+    given: dict[str, Any], suggests: bool
+) -> None:
+    """`recommend` refuses it, since a recommendation has no hour or time."""
+    file = Path("dataset/tiny/tiny.inter")
+    head, *rows = file.read_text().splitlines()
+    more = [f"{head}\thour:token\tlabel:float", *(f"{row}\t7\t1" for row in rows)]
+    file.write_text("\n".join(more) + "\n")
+    dataset = create_dataset(Config("DeepFM", "tiny", config_dict=given))
+    assert bool(list(report.suggest_next_step(dataset, {"checkpoint": "x.pth"}))) == suggests
+
+
 def test_settings_that_a_checkpoint_leaves_out_are_in_the_result() -> None:
     given = {"item_init": "llm", "encoder": "hash", "protocol": "leave-one-out"}
     config = Config("BPR", "tiny", argv=[f"--{key}={value}" for key, value in given.items()])

@@ -11,8 +11,8 @@ from recbole_llm.core.settings import (
     ConfigLike,
     Count,
     FieldName,
-    ModelName,
     Natural,
+    OfflineModel,
     Positive,
     Settings,
     Text,
@@ -27,7 +27,7 @@ class GeneratorSettings(Settings):
     """Kind of generator: transformers (local), or openai: any endpoint that speaks OpenAI's chat
     API."""
 
-    generator_model: ModelName = None
+    generator_model: OfflineModel = None
     """Model: a local path or a hub name, or its name at the endpoint. None:
     SmolLM2-135M-Instruct (transformers)."""
 
@@ -87,7 +87,7 @@ class GeneratorSettings(Settings):
 class TuneSettings(Settings):
     """Low-rank adapters (LoRA; Hu et al., ICLR 2022) that stages tune a language model with."""
 
-    tune_model: ModelName = None
+    tune_model: OfflineModel = None
     """Model that is tuned: a folder, a .gguf file, or a hub name; None: the model that will use the
     adapter (mirm: encoder_model; recgen: generator_model), or else SmolLM2-135M-Instruct."""
     tune_rank: Count = 8

@@ -192,6 +192,19 @@ def test_what_the_loading_of_a_checkpoint_needs_again() -> None:
     assert sorted(keys_required_for_vectors(config)) == ["encoder_model", "item_prompt"]
 
 
+def test_loading_needs_nothing_that_wrote_chains_of_thought() -> None:
+    """The checkpoint holds what was made of them."""
+    Path("mine.jinja").write_text("{{ history }} {{ target }}")
+    given = {
+        "generator_model": "./model", "tune_model": "./model", "thought_prompt": "./mine.jinja",
+        "data_path": "there",
+    }  # fmt: skip
+    for model in ("LLMCF", "LLMCFRetrieval"):
+        config = Config(model, "shop", config_dict=given)
+        assert arguments_for_reload(config) == keys_required_for_vectors(config) == []
+    check_required_keys(config, ["generator_model", "thought_prompt"], "an_older.pth")
+
+
 def test_what_a_checkpoint_needs_and_is_not_given() -> None:
     given = {"data_path": "there", "encoder_model": "./elsewhere", "encoder_adapter": None}
     config = Config("PAD", "shop", config_dict=given)

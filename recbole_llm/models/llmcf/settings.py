@@ -13,9 +13,9 @@ from recbole_llm.core.settings import (
     Count,
     Natural,
     NonNegative,
+    OfflinePrompt,
     OneOrMore,
     Positive,
-    Prompt,
     Settings,
     Space,
     Text,
@@ -42,7 +42,7 @@ class ThoughtSettings(Settings):
     """Number of texts that are written about an example; the best is kept."""
     thought_history: Count = 5
     """Number of last items of the history in the prompt."""
-    thought_prompt: Prompt = None
+    thought_prompt: OfflinePrompt = None
     """Template of the prompt over `history` (texts of items, shortened), `target` (likewise) and
     `chosen` (whether the target was). None: the data set's in properties/prompt, else
     thought.jinja."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from recbole_llm.core.checkpoints.served import can_recommend
 from recbole_llm.core.errors import extra_install_command, is_installed
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.attach import reads_items
-from recbole_llm.report import can_recommend
 from recbole_llm.tasks.compare.catalogue import Catalogue, describe_users
 from recbole_llm.tasks.compare.cells import Cell
 from recbole_llm.tasks.compare.checkpoint_figures import item_maps, model_figures

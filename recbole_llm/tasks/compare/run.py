@@ -10,6 +10,7 @@ from typing import Any
 
 from click import echo
 
+from recbole_llm.core.checkpoints.served import can_recommend
 from recbole_llm.core.checkpoints.stored import arguments_for_reload
 from recbole_llm.core.errors import one_line, unknown_name_error
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
@@ -18,7 +19,6 @@ from recbole_llm.core.log import close_log, init_log
 from recbole_llm.core.schema import parse_values
 from recbole_llm.core.yaml_files import files_given, read_yaml
 from recbole_llm.data.create import check_files
-from recbole_llm.report import can_recommend
 from recbole_llm.tasks.compare.agreement import describe_random_splits, unify_protocol
 from recbole_llm.tasks.compare.cells import Cell, make_cells, run_cells
 from recbole_llm.tasks.compare.entries import (
