@@ -72,9 +72,6 @@ OneOrMore = BeforeValidator(split_to_list)
 FieldName = Annotated[Text, Field(min_length=1)]
 ModelName = Annotated[Text | None, Mark.MODEL_NAME | Mark.ASK_ON_LOAD]
 Prompt = Annotated[Text | None, Mark.TEMPLATE | Mark.ASK_ON_LOAD]
-# What only offline work reads, whose results a checkpoint holds: loading needs neither.
-OfflineModel = Annotated[Text | None, Mark.MODEL_NAME]
-OfflinePrompt = Annotated[Text | None, Mark.TEMPLATE]
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recbole_llm.core.marks import Local, NoEffectOnResults
+from recbole_llm.core.marks import Local, Mark, NoEffectOnResults
 from recbole_llm.core.settings import (
     ConfigLike,
     Count,
     FieldName,
     Natural,
-    OfflineModel,
     Positive,
     Settings,
     Text,
 )
 from recbole_llm.features.encoders.settings import Address
+
+# Checkpoints hold what such a model made, so loading one does not ask for it.
+OfflineModel = Annotated[Text | None, Mark.MODEL_NAME]
 
 
 class GeneratorSettings(Settings):

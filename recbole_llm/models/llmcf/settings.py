@@ -6,14 +6,13 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import model_validator
 
-from recbole_llm.core.marks import Local
+from recbole_llm.core.marks import Local, Mark
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
     Count,
     Natural,
     NonNegative,
-    OfflinePrompt,
     OneOrMore,
     Positive,
     Settings,
@@ -42,7 +41,8 @@ class ThoughtSettings(Settings):
     """Number of texts that are written about an example; the best is kept."""
     thought_history: Count = 5
     """Number of last items of the history in the prompt."""
-    thought_prompt: OfflinePrompt = None
+    # A checkpoint holds what was made of the texts, so loading asks for no template.
+    thought_prompt: Annotated[Text | None, Mark.TEMPLATE] = None
     """Template of the prompt over `history` (texts of items, shortened), `target` (likewise) and
     `chosen` (whether the target was). None: the data set's in properties/prompt, else
     thought.jinja."""
