@@ -58,6 +58,7 @@ def apply() -> None:
     warnings.filterwarnings("ignore", old, FutureWarning, "transformers")
     Config.compatibility_settings = lambda self: _set_numpy_names()
     _restore_dok_update()
+    _keep_numbers_apart()
     Dataset._download = _without_barrier(Dataset._download)
     _give_runs_their_tensorboard()
 
@@ -74,6 +75,22 @@ def _restore_dok_update() -> None:
     from scipy.sparse import dok_matrix
 
     dok_matrix._update = lambda self, data: self._dict.update(data)
+
+
+def _keep_numbers_apart() -> None:
+    # DIN, DIEN and the models with features of items read numbers as pairs [value, 1], and join
+    # those of several fields to one row, so that they fail. Remove once RecBole's
+    # embed_input_fields joins them along the fields.
+    from recbole.model.layers import ContextSeqEmbAbstractLayer
+
+    embed = ContextSeqEmbAbstractLayer.embed_float_fields
+
+    def embed_float_fields(self: Any, float_fields: Any, type: str, *options: Any) -> Any:
+        if float_fields is not None:
+            float_fields = float_fields.reshape(*float_fields.shape[:-2], -1, 2)
+        return embed(self, float_fields, type, *options)
+
+    ContextSeqEmbAbstractLayer.embed_float_fields = embed_float_fields
 
 
 def _give_runs_their_tensorboard() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from recbole_llm import Config, ModelSpec, recommend
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import Registered
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.prepare import data_preparation
 from recbole_llm.models.ctr import CTRRecommender, UserContext
 from recbole_llm.models.ctr_layers import CTRHead, FieldEmbedding, without_batch_of_one
 from recbole_llm.models.settings import CTRSettings
@@ -245,6 +248,30 @@ def test_field_embeddings_are_recboles() -> None:
         expected = torch.cat(parts, -2).flatten(-2)
         assert ours(ids).equal(expected)
         assert ours.width == expected.shape[-1]
+
+
+@pytest.mark.parametrize("more", [0, 1, 2])
+def test_each_of_several_numbers_has_its_own_embedding(more: int) -> None:
+    """RecBole joins the fields of an item to one, and fails if there are two of them or more."""
+    from recbole.model.layers import ContextSeqEmbLayer
+
+    write_tiny_dataset("dataset")
+    file = Path("dataset/tiny/tiny.item")
+    head, *rows = file.read_text().splitlines()
+    names = [f"more{i}" for i in range(more)]
+    lines = [head + "".join(f"\t{name}:float" for name in names)]
+    lines += [row + "".join(f"\t{k}.{i}" for i in range(more)) for k, row in enumerate(rows)]
+    file.write_text("\n".join(lines) + "\n")
+    fields = ["price", *names]
+    given = {"load_col": None, "numerical_features": fields}
+    config = Config("DIN", "tiny", config_dict=given)
+    dataset = data_preparation(config, create_dataset(config))[0].dataset
+    layer = ContextSeqEmbLayer(dataset, 4, "mean", torch.device("cpu"))
+    users, items = torch.tensor([3, 1]), torch.tensor([[5, 7, 1], [2, 2, 9]])
+    numbers = layer(users, items)[1]["item"]
+    vectors = layer.float_embedding_table["item"].embedding.weight.view(1 + more, 2, 4)[:, 1]
+    values = torch.stack([dataset.item_feat[field][items][..., 0] for field in fields], -1)
+    torch.testing.assert_close(numbers, values[..., None] * vectors)
 
 
 def test_settings_are_checked_in_one_line() -> None:
