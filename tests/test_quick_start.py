@@ -87,7 +87,11 @@ def test_bad_settings_are_named_before_texts_are_encoded(model: str, key: str, v
     [
         (
             {"topk": [100], "valid_metric": "MRR@100"},
-            "topk: 100 is more than the 60 items .* set --topk=60",
+            "topk: 100 is more than the 60 items .* set --topk=60 --valid_metric=MRR@60$",
+        ),
+        (
+            {"topk": [5, 10, 100], "valid_metric": "MRR@5"},
+            "topk: 100 is more than the 60 items .* set --topk=5,10,60$",
         ),
         (
             {"eval_args": {"mode": {"valid": "full", "test": "uni60"}}},
@@ -301,7 +305,9 @@ def test_a_data_set_without_its_file() -> None:
 def test_a_sequential_model_without_time() -> None:
     file = Path("dataset") / "tiny" / "tiny.inter"
     file.write_text(file.read_text().replace("timestamp:float", "when:float"))
-    with pytest.raises(ValueError, match=r"no column 'timestamp' \(TIME_FIELD\).*--TIME_FIELD=…"):
+    with pytest.raises(
+        ValueError, match=r"no column 'timestamp' \(TIME_FIELD\).*--TIME_FIELD=…, or .*AlphaRec"
+    ):
         run("SASRec")
 
 

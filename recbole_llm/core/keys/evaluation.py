@@ -194,13 +194,19 @@ class RecBoleEvaluation(Settings):
             )
 
 
-def check_topk(topk: Sequence[int], n_items: int) -> None:
-    """Refuse lists longer than the catalogue."""
-    if max(topk) > n_items:
-        raise ValueError(
-            f"topk: {max(topk)} is more than the {n_items} items of the catalogue; set "
-            f"--topk={n_items}"
-        )
+def check_topk(topk: Sequence[int], n_items: int, valid_metric: str = "") -> None:
+    """Refuse lists longer than the catalogue. The advice has every key that has to change, also
+    `valid_metric` if its list is too long."""
+    if max(topk) <= n_items:
+        return
+    fitting = ",".join(str(k) for k in sorted({min(k, n_items) for k in topk}))
+    advice = f"--topk={fitting}"
+    name, _, k = valid_metric.rpartition("@")
+    if k.isdecimal() and int(k) > n_items:
+        advice += f" --valid_metric={name}@{n_items}"
+    raise ValueError(
+        f"topk: {max(topk)} is more than the {n_items} items of the catalogue; set {advice}"
+    )
 
 
 def check_catalogue(config: ConfigLike, n_items: int) -> None:
@@ -212,7 +218,7 @@ def check_catalogue(config: ConfigLike, n_items: int) -> None:
         drawn = config[f"{phase}_neg_sample_args"]
         if drawn["distribution"] == "none":  # labeled
             continue
-        check_topk(config["topk"], n_items)
+        check_topk(config["topk"], n_items, config["valid_metric"])
         if drawn["sample_num"] != "none" and drawn["sample_num"] >= n_items:
             raise ValueError(
                 f"eval_args: mode: {drawn['sample_num']} sampled negatives are more than the "

@@ -44,9 +44,11 @@ def _check_needed(config: Config, file: Path, types: Mapping[str, str]) -> None:
         needed.append("TIME_FIELD")
     for key in needed:
         if config[key] not in types:
+            other = key == "TIME_FIELD" and config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+            way = ", or choose a model that needs no times (AlphaRec, LightGCN, …)" if other else ""
             raise ValueError(
                 f"'{file}' has no column '{config[key]}' ({key}), which {config['model']} needs; "
-                f"its columns are {', '.join(types)}: name the right one with --{key}=…"
+                f"its columns are {', '.join(types)}: name the right one with --{key}=…{way}"
             )
         _check_loaded(config, "inter", key)
 
