@@ -81,7 +81,10 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert said["size"] == "3 users, 4 items, 4 interactions"
     assert said["times"] == "2024-01-05 to 2024-03-02"
     assert said["texts"] == "of 3 of 4 items, from title, category"
-    assert said["next"] == "recbole-llm run --model=PAD --dataset=shop --missing_embedding=mean"
+    assert said["next"] == (
+        "recbole-llm run --model=PAD --dataset=shop --missing_embedding=mean "
+        "--topk=4 --valid_metric=MRR@4"  # of the four items
+    )
     minded = [line[9:] for line in done.output.splitlines() if line.startswith("mind")]
     assert sorted(minded) == sorted(
         [
@@ -493,7 +496,7 @@ def test_labels_and_further_columns_are_kept() -> None:
     }  # fmt: skip
     said = "values of 'price' left empty, since they are no numbers: 1 (line 3: 'x')"
     assert said in done.output
-    assert "recbole-llm run --model=BPR '--dataset=my shop' --data_path=." in done.output
+    assert "'--dataset=my shop' --topk=2 --valid_metric=MRR@2 --data_path=." in done.output
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,26 @@ def test_items_without_text_are_not_counted_among_the_texts() -> None:
         lines = recbole_llm.from_pandas(orders, "d/s", items=items).lines()
         assert f"texts    {said}" in lines
         assert f"--model={model} " in lines[-1]
+
+
+def test_ids_that_are_alike_only_as_numbers_are_told() -> None:
+    orders = pd.DataFrame({"user": list("uvwx"), "item": ["12.0", "007", "x", "8"], "time": 1})
+    items = pd.DataFrame({"item": ["12", "7", "8", "08", "y"], "title": "tea"})
+    lines = recbole_llm.from_pandas(orders, "dataset/s", items=items).lines()
+    told = [line for line in lines if "only as numbers" in line]
+    assert len(told) == 1 and told[0].endswith("tables: 2 (007 and 7, 12.0 and 12)")
+
+
+@pytest.mark.parametrize(("last", "told"), [(1, True), (2, False)])
+def test_times_that_are_all_the_same_are_told(last: int, told: bool) -> None:
+    orders = pd.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "time": [1, last]})
+    lines = recbole_llm.from_pandas(orders, "dataset/s").lines()
+    assert any("all times are the same" in line for line in lines) == told
+
+
+@pytest.mark.parametrize("n_items", [5, 10])
+def test_the_next_command_fits_a_small_catalogue(n_items: int) -> None:
+    names = [f"i{i}" for i in range(n_items)]
+    orders = pd.DataFrame({"user": "u", "item": names, "time": range(n_items)})
+    lines = recbole_llm.from_pandas(orders, "dataset/s").lines()
+    assert lines[-1].endswith("--topk=5 --valid_metric=MRR@5") == (n_items == 5)

@@ -38,6 +38,14 @@ from recbole_llm.tasks.convert.texts import LINE
 _A = {"item": "an item", "user": "a user"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
+_ID = re.compile(r"0*(\d+?)(\.0+)?")
+
+
+def _as_number(token: str) -> str:
+    """An id as tables write it that hold ids as numbers: 12 for 012 and 12.0."""
+    found = _ID.fullmatch(token)
+    return found[1] if found else token
+
 
 @dataclass
 class DescriptionPass:
@@ -91,6 +99,11 @@ class DescriptionPass:
         if self.takes_all:
             self.problems.add(late_columns_problem(), self.source.late)
         self.problems.add(f"{self.of}s with interactions but no row", without)
+        if without:  # else the other rows need not be sorted
+            rows = {_as_number(token): token for token in sorted(self.seen - self.known)}
+            pairs = ((token, rows.get(_as_number(token))) for token in without)
+            what = "ids that equal a row's only as numbers, to be written alike in both tables"
+            self.problems.add(what, [f"{token} and {row}" for token, row in pairs if row])
         problems = [*(self.source.problems if self.apart else ()), *self.problems]
         self.summary.problems += [f"'{self.source}': {what}" for what in problems]
 

@@ -13,6 +13,7 @@ import numpy as np
 from recbole_llm.core.lines import plural
 
 _SMALL = 1e8  # smaller times, before 1973, are counters of events rather than seconds
+_LIST = 10  # items in a ranked list of a run, and k of its valid_metric, by default
 _TEXTS = ("token", "token_seq")  # types that item_prompt reads by default
 
 
@@ -94,10 +95,13 @@ class Summary:
         counts = (self.users, "user"), (self.items, "item"), (self.interactions, "interaction")
         times = f"{_format_day(self.first)} to {_format_day(self.last)}"
         timeless = f"none: sequential models need them ({self.time_option})"
+        same_time = "all times are the same: a run takes the order of the rows for that of time"
         model = "BPR" if not timed else "PAD" if items.described else "SASRec"  # PAD needs texts
         arguments = [f"--model={model}", f"--dataset={folder.name}"]
         if model == "PAD" and items.described < self.items:
             arguments.append("--missing_embedding=mean")  # it refuses items without a text
+        if self.items < _LIST:  # a run refuses lists longer than the catalogue
+            arguments += [f"--topk={self.items}", f"--valid_metric=MRR@{self.items}"]
         if folder.parent != Path("dataset"):
             arguments.append(f"--data_path={folder.parent}")
         if 0 < self.unwanted < self.interactions:
@@ -116,6 +120,7 @@ class Summary:
             ("replaced", ", ".join(self.replaced)),
             *(("mind", problem) for problem in self.problems),
             ("mind", self._describe_labels()),
+            ("mind", same_time if self.first == self.last and self.interactions > 1 else ""),
             ("next", f"recbole-llm run {shlex.join(arguments)}"),
         ]
         return [f"{name:8} {text}" for name, text in rows if text]
