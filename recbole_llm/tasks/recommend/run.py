@@ -87,13 +87,20 @@ def recommend_to_file(
     frames = ranker.stream(resolved)
     is_hidden = True if output is None else None  # None: hidden unless the screen is a terminal
     with tqdm(total=resolved.n_users, unit=" users", leave=False, disable=is_hidden) as bar:
-        rows = write_frames(_show_progress(frames, bar), file_format, output)
+        served: list[int] = []
+        rows = write_frames(_count_users(frames, bar, served), file_format, output)
+    if without := resolved.n_users - sum(served):
+        hint = "; --keep-history recommends what they have, too" if request.mask_history else ""
+        of = f"{without:,} of {plural(resolved.n_users, 'user')}"
+        print(f"mind: no item is left to recommend for {of}{hint}", file=sys.stderr)
     if output is not None:
         counts = f"{plural(resolved.n_users, 'user')}, {plural(rows, 'recommendation')}"
         print(f"{counts} → {output}", file=sys.stderr)
 
 
-def _show_progress(frames: Iterator[DataFrame], bar: Any) -> Iterator[DataFrame]:
+def _count_users(frames: Iterator[DataFrame], bar: Any, served: list[int]) -> Iterator[DataFrame]:
+    """Show the progress, and add each frame's number of users to `served`."""
     for frame in frames:
         yield frame
-        bar.update(frame["user"].nunique())
+        served.append(int((frame["rank"] == 1).sum()))
+        bar.update(served[-1])

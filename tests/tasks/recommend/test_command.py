@@ -126,3 +126,21 @@ def test_impossible_requests_are_refused_before_the_data_is_read(
     given = [f"--checkpoint={checkpoints['BPR']}", "--data_path=nowhere", *asked]
     done = CliRunner().invoke(main, ["recommend", *given])
     assert done.exit_code == 2 and said in done.output
+
+
+@pytest.mark.parametrize("more", [[], ["--output=n.csv"]])
+def test_users_for_whom_no_item_is_left_are_counted(
+    checkpoints: dict[str, str], more: list[str]
+) -> None:
+    own, other = recommend(checkpoints["SASRec"], users="u1", k=2)["item"]
+    Path("only.txt").write_text(f"{own}\n")
+    Path("new.jsonl").write_text(
+        json.dumps({"user": "ann", "items": [own]})
+        + "\n"
+        + json.dumps({"user": "bob", "items": [other]})
+    )
+    command = [f"--checkpoint={checkpoints['SASRec']}", "--histories=new.jsonl", *more]
+    said = "mind: no item is left to recommend for 1 of 2 users; --keep-history "
+    assert said in call(*command, "--candidates=only.txt")
+    assert "no item is left" not in call(*command, "--candidates=only.txt", "--keep-history")
+    assert "no item is left" not in call(f"--checkpoint={checkpoints['BPR']}", "--users=u1,u1")
