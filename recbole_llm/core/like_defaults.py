@@ -128,7 +128,7 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _changed_keys(config: Config) -> str:
-    """The keys of the model's own file that the user changed: ``nh=0 (default 16)``."""
+    """The keys of the model's own file that the user changed: ``nh=0 (default 8)``."""
     defaults: dict[str, Any] = {}
     for file in files_of_model(config["model"]):
         defaults |= read_yaml(file)
