@@ -399,9 +399,11 @@ def test_the_defaults_of_every_stock_model_are_within_the_ranges() -> None:
         ("NGCF", "--hidden_size_list=foo", "hidden_size_list: expected numbers, like its"),
         ("DMF", "--item_hidden_size_list=[]", "item_hidden_size_list: expected a list that is not"),
         ("DIN", "--mlp_hidden_size=[]", "mlp_hidden_size: DIN needs at least one width"),
+        ("SGL", "--type=XX", "type 'XX' is unknown; choose from ED, ND, RW"),
+        ("HRM", "--pooling_type_layer_2=maxx", "pooling_type_layer_2 'maxx' is unknown; did you"),
     ],
 )
-def test_numbers_that_a_model_of_recbole_cannot_use_are_refused(
+def test_values_that_a_model_of_recbole_cannot_use_are_refused(
     model: str, argument: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
@@ -420,9 +422,11 @@ def test_numbers_that_a_model_of_recbole_cannot_use_are_refused(
         ("BERT4Rec", "--mask_ratio=1"),
         ("ItemKNN", "--shrink=0"),
         ("CKE", "--reg_weights=[1e-3,0]"),
+        ("SGL", "--type=RW"),
+        ("FEARec", "--fredom_type=None"),
     ],
 )
-def test_numbers_at_the_edge_are_accepted(model: str, argument: str) -> None:
+def test_values_that_a_model_of_recbole_can_use_are_accepted(model: str, argument: str) -> None:
     Config(model, argv=[argument])
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BeforeValidator, model_validator
 
 from recbole_llm.core.checkpoints.starts import PRETRAINING, check_start_file
+from recbole_llm.core.errors import unknown_name_error
 from recbole_llm.core.settings import (
     Between,
     ConfigLike,
@@ -33,6 +34,26 @@ _NEED_LAYERS = {
     "AutoInt", "DCN", "DCNV2", "DIEN", "DIN", "DeepFM", "FNN", "NFM", "NNCF", "NeuMF", "PNN",
     "WideDeep",
 }  # fmt: skip
+
+# Words that these models read and do not check. By another word they would compute something else
+# without a message, or run it as code (KD_DAGFM's teacher).
+_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "CFKG": {"loss_function": ("inner_product", "transe")},
+    "ConvNCF": {"train_method": ("no_pretrain", "after_pretrain")},
+    "DCNV2": {"structure": ("stacked", "parallel")},
+    "DIEN": {"gru_type": ("GRU", "AIGRU", "AGRU", "AUGRU")},
+    "FEARec": {"fredom_type": ("None", "us", "un", "su", "us_x")},
+    "GCMC": {"accum": ("stack", "sum")},
+    "HRM": {key: ("max", "average") for key in ("pooling_type_layer_1", "pooling_type_layer_2")},
+    "KD_DAGFM": {
+        "teacher": ("CrossNet", "CIN"),
+        "phase": ("teacher_training", "distillation", "finetuning"),
+        "type": ("outer", "inner"),
+    },
+    "RaCT": {"train_stage": ("actor_pretrain", "critic_pretrain", "finetune")},
+    "S3Rec": {"train_stage": ("pretrain", "finetune")},
+    "SGL": {"type": ("ED", "ND", "RW")},
+}
 
 
 class StockSettings(Settings):
@@ -87,11 +108,14 @@ class StockSettings(Settings):
         return found
 
     def check(self, config: ConfigLike) -> None:
-        """Refuse a perceptron without layers for models that need one, a stage whose start file is
-        missing or does not fit, and `epochs` alone for a pretraining stage, which trains for
-        `pretrain_epochs`."""
+        """Refuse a perceptron without layers for models that need one, an unknown choice, a stage
+        whose start file is missing or does not fit, and `epochs` alone for a pretraining stage,
+        which trains for `pretrain_epochs`."""
         if self.mlp_hidden_size == [] and config["model"] in _NEED_LAYERS:
             raise ValueError(f"mlp_hidden_size: {config['model']} needs at least one width, got []")
+        for key, known in _CHOICES.get(config["model"], {}).items():
+            if config[key] not in (None, *known):
+                raise unknown_name_error(key, config[key], known)
         check_start_file(config)
         _check_pretraining(config)
 
