@@ -211,13 +211,13 @@ def test_usable_pictures_are_decoded_once(
 
 def test_a_column_of_paths(config: PlainConfig, make_dataset: Make, seen: list[Any]) -> None:
     rows = ITEMS.splitlines()
-    paths = ["picture:token", "images/a.png", "images/../../out.png", "", "images/a.png"]
+    paths = ["picture:token", "images/a.png", "images/../../out.png", "", "images\\a.png"]
     dataset = make_dataset("\n".join(map("\t".join, zip(rows, paths, strict=True))))
     with_pictures(dataset, pa=content(picture()))
     (Path(dataset.dataset_path).parent / "out.png").write_bytes(content(picture(1)))
     config.update(item_image_field="picture", missing_embedding="zeros")
-    found = pictures.find_pictures(config, dataset, ["10", "20", "30"])
-    assert set(found) == {"10"}, "no path leads out of the folder"
+    found = pictures.find_pictures(config, dataset, ["10", "20", "30", "40"])
+    assert set(found) == {"10", "40"}, "no path leads out of the folder; \\ separates, too"
     config["item_image_field"] = "pictur"
     with pytest.raises(ValueError, match="no field 'pictur'; did you mean 'picture'"):
         text.item_image(config, dataset)

@@ -12,7 +12,7 @@ from contextlib import closing
 from hashlib import sha256
 from io import BytesIO
 from logging import INFO, WARNING, getLogger
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 from warnings import catch_warnings
@@ -197,7 +197,9 @@ def _candidate_files(
         )
     rows = file.rows_by_id(dataset.iid_field)
     wanted = [t for t in (rows if tokens is None else tokens) if t in rows and rows[t][field]]
-    return {token: _file_inside(folder / rows[token][field], root) for token in wanted}
+    # The column may have been written on Windows, whose paths are read with either separator.
+    names = {token: PureWindowsPath(rows[token][field]).as_posix() for token in wanted}
+    return {token: _file_inside(folder / name, root) for token, name in names.items()}
 
 
 def _file_inside(file: Path, root: Path) -> Path:
