@@ -170,6 +170,9 @@ class Standalone(Ranker):
         try:
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3  # errors
+            # Histories are too small to share: a thread per core spins between them, and in a
+            # container there may be more threads than cores, which takes several times as long.
+            options.intra_op_num_threads = 1
             return onnxruntime.InferenceSession(
                 self._encoder, options, providers=["CPUExecutionProvider"]
             )

@@ -121,6 +121,11 @@ def test_an_exported_model_needs_neither_torch_nor_recbole() -> None:
 
 
 @pytest.mark.usefixtures("exported")
+def test_the_encoder_runs_in_the_thread_of_the_request() -> None:
+    assert Recommender.load("d").encoder.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.usefixtures("exported")
 def test_the_command_with_an_exported_model_needs_neither() -> None:
     output = run_python(
         "import atexit, sys; from recbole_llm.cli import main\n"
