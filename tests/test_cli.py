@@ -139,6 +139,32 @@ def test_commands_other_than_recommend_want_the_whole_package(
     assert said.startswith("error: torch not installed: ") and len(said.splitlines()) == 1
 
 
+def test_a_package_that_serving_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+
+    monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", fail)
+    monkeypatch.setattr("recbole_llm.commands.shared.find_spec", lambda name: None)
+    assert run_main(["--model=BPR"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: this command needs the package 'pandas': pip install pandas\n"
+
+
+def test_the_unforeseen_ends_in_one_line_where_recbole_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("recbole_llm.quick_start.run_recbole_llm", fail)
+    monkeypatch.setitem(sys.modules, "recbole_llm.core.log", None)  # as it cannot be imported
+    assert run_main(["--model=BPR"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: KeyError: 'x'; ") and "run it again with --debug" in said
+
+
 def test_an_error_without_words_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ import click
 OPTIONS: dict[str, Any] = {"token_normalize_func": lambda name: name.replace("_", "-")}
 ARGS: dict[str, Any] = {**OPTIONS, "ignore_unknown_options": True}
 _NEEDED = ("recbole", "torch")
+_SERVING = ("numpy", "pandas", "tqdm")  # packages that recommend --model=FOLDER needs, too
 _SERVING_ALONE = (
     "not installed: this environment only has the packages of recommend --model=FOLDER; "
     "install this package with all of its requirements"
@@ -59,7 +60,9 @@ def run_guarded(action: Callable[[], None], debug: bool = False) -> int:
             _print_error("interrupted")  # while pydantic built a class, as for transformers
             return 130
         if isinstance(error, ImportError) and (missing := [m for m in _NEEDED if not find_spec(m)]):
-            _print_error(f"error: {' and '.join(missing)} {_SERVING_ALONE}")
+            needs_more = f"{' and '.join(missing)} {_SERVING_ALONE}"
+            needs_one = f"this command needs the package '{error.name}': pip install {error.name}"
+            _print_error(f"error: {needs_one if error.name in _SERVING else needs_more}")
             return 2
         return _report_failure(error)
     return 0
@@ -100,12 +103,13 @@ def _print_error(text: str) -> None:
 
 
 def _bug_report_advice(error: Exception, ours: bool) -> str:
-    from recbole_llm.core.log import save_traceback
     from recbole_llm.core.plugins.errors import loaded_plugins_clause
 
     try:
+        from recbole_llm.core.log import save_traceback
+
         where, report = f"the traceback is in {save_traceback(error)}", "report it with that file"
-    except OSError:
+    except (OSError, ImportError):  # logs need RecBole, which a serving environment lacks
         where, report = "run it again with --debug", "report it with the traceback"
     if not ours:
         return where
