@@ -86,12 +86,17 @@ class Standalone(Ranker):
             raise ValueError(
                 f"'{folder}' holds no exported model; make one with recbole-llm export"
             )
+        with optional_imports("an exported model"):
+            import safetensors.numpy  # noqa: F401
         try:
             self._read()
         except Exception as error:  # whatever the readers of these files raise
             raise ValueError(
                 f"exported model '{folder}' is damaged ({one_line(error)}); export it again"
             ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "encoder"}  # made anew
 
     def _read(self) -> None:
         from safetensors.numpy import load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,21 @@ def test_an_exported_model_needs_neither_torch_nor_recbole() -> None:
 @pytest.mark.usefixtures("exported")
 def test_the_encoder_runs_in_the_thread_of_the_request() -> None:
     assert Recommender.load("d").encoder.get_session_options().intra_op_num_threads == 1
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_model_that_has_served_can_be_sent_to_another_process() -> None:
+    served = Recommender.load("d")
+    wanted = served.recommend("u1")
+    pd.testing.assert_frame_equal(pickle.loads(pickle.dumps(served)).recommend("u1"), wanted)
+
+
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("package", ["safetensors.numpy", "onnxruntime"])
+def test_a_missing_package_is_no_damage(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"an exported model needs the package '{package}"):
+        Recommender.load("d").recommend("u1")
 
 
 @pytest.mark.usefixtures("exported")
