@@ -118,7 +118,8 @@ def _compare(left: ast.expr, operation: ast.cmpop, right: ast.expr, fields: Fiel
     if not isinstance(operation, (ast.Eq, ast.NotEq)):
         _check_order(left, a, b)
         _check_order(right, b, a)
-    if not (_is_number(a) or _is_number(b) or (_is_numeric(a) and _is_numeric(b))):
+    is_text = isinstance(a, str) or isinstance(b, str)  # reading a column as numbers is slow
+    if is_text or not (_is_number(a) or _is_number(b) or (_is_numeric(a) and _is_numeric(b))):
         return np.asarray(compare(a, b), bool)
     a, b = _to_numbers(a), _to_numbers(b)
     return compare(a, b) & np.isfinite(a) & np.isfinite(b)
@@ -160,8 +161,10 @@ def _is_in(a: Any, b: Any) -> BoolArray:
     if isinstance(a, str) and isinstance(b, np.ndarray):
         return np.array([a in text for text in b], bool)
     if isinstance(a, np.ndarray) and isinstance(b, list):
+        texts = {str(value) for value in b}
+        is_in = np.array([text in texts for text in a], bool)
         numbers = [float(value) for value in b if _is_number(value)]
-        return np.isin(a, [str(value) for value in b]) | np.isin(_to_numbers(a), numbers)
+        return is_in | np.isin(_to_numbers(a), numbers) if numbers else is_in
     raise _refusal("'in' asks for a text in a field, or for a field in a list")
 
 
