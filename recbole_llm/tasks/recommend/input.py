@@ -99,10 +99,13 @@ def leave_out_unknown_items(request: Request, ranker: Ranker) -> Request:
 
 def _read_lines(file: str, wanted: str = "") -> list[str]:
     path = Path(file)
-    if not path.exists() or path.is_dir():  # a pipe will do: /dev/stdin, or a shell's <(…)
+    if file != "-" and (not path.exists() or path.is_dir()):  # a pipe will do: a shell's <(…)
         raise ValueError(f"{missing_file_error('the file', file)}{wanted}")
+    if file == "-" and sys.stdin is None:  # a shell's <&-
+        raise ValueError("the standard input is closed")
     try:
-        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        content = sys.stdin.buffer.read() if file == "-" else path.read_bytes()
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"'{file}' is no UTF-8 text") from error
     return text.split("\n")  # no splitlines: ids may hold other line separators

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -26,6 +27,14 @@ def test_ids_and_histories_may_come_through_a_pipe() -> None:
         os.close(other)
         assert read(f"/dev/fd/{end}") == found
         os.close(end)
+
+
+def test_a_hyphen_is_the_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("é1\r\ni2\n".encode())))
+    assert read_ids("-") == ["é1", "i2"]
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="the standard input is closed"):
+        read_ids("-")
 
 
 def test_ids_may_have_characters_that_end_lines_elsewhere(tmp_path: Path) -> None:
