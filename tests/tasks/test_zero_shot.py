@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from torch import nn
 
-from recbole_llm import testing
+from recbole_llm import get_model, testing
 from recbole_llm.cli import main
+from recbole_llm.core.config import Config
 from recbole_llm.evaluation.references import RandomReference
+from recbole_llm.models.alpharec.model import AlphaRec
 from recbole_llm.tasks.recommend import recommend
 from recbole_llm.tasks.zero_shot.run import Task, _make_configs, zero_shot
 from recbole_llm.trainers.mixed import MixedBatch, MixedLoader, MixedModel, MixedTrainer
@@ -179,6 +182,36 @@ def test_batches_mix_in_proportion() -> None:
 def test_errors(train: list[str], test: str, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         zero_shot(train, test, config_dict={**QUIET, **keys})
+
+
+class WithBias(AlphaRec):
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.item_bias = nn.Embedding(self.n_items, 8)
+
+
+class Misnamed(AlphaRec):
+    transferable = "map"
+
+
+class Phased(get_model("PAD")):  # type: ignore[misc]
+    transferable = "experts"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (WithBias, "WithBias has weights outside its .* 'text_map': 'item_bias.weight'; on an"),
+        (Misnamed, "'transferable' of Misnamed names 'map', which is no submodule"),
+        (Phased, "model: Phased is trained by PhasedTrainer, whose phases"),
+    ],
+)
+def test_what_would_stay_untrained_is_refused(
+    model: type, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MixedTrainer, "fit", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=message):
+        zero_shot(["one"], "unseen", config_dict={**QUIET, "model": model})
 
 
 def test_the_unseen_data_set_is_checked_before_the_training(

@@ -69,11 +69,28 @@ class Task:
 
 
 def check_tasks(seen: Sequence[Task], unseen: Task, part: str) -> None:
-    """Refuse splits without a part that is needed, and text vectors that differ in width; warn
-    about a file of vectors that several data sets share."""
+    """Refuse a model with weights that do not transfer, splits without a part that is needed, and
+    text vectors that differ in width; warn about a file of vectors that several data sets share."""
+    _check_weights(unseen.model, part)
     _check_parts(seen, unseen)
     _check_widths([*seen, unseen], part)
     _warn_of_shared_vectors([*seen, unseen])
+
+
+def _check_weights(model: nn.Module, part: str) -> None:
+    """Refuse a part that does not exist, and weights outside of it: on the unseen data set, they
+    would be as random as before training."""
+    shared, name = getattr(model, part, None), type(model).__name__
+    if not isinstance(shared, nn.Module):
+        raise ValueError(f"model: 'transferable' of {name} names '{part}', which is no submodule")
+    inside = {id(weight) for weight in shared.parameters()}
+    trained = ((n, weight) for n, weight in model.named_parameters() if weight.requires_grad)
+    outside = [n for n, weight in trained if id(weight) not in inside]
+    if outside:
+        raise ValueError(
+            f"model: {name} has weights outside its 'transferable' part '{part}': "
+            f"{first_names(outside)}; on an unseen data set, they would not be trained"
+        )
 
 
 def _check_parts(tasks: Sequence[Task], unseen: Task) -> None:

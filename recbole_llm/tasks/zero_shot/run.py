@@ -18,6 +18,7 @@ from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import aligned
 from recbole_llm.core.log import close_log, log_ends_with_errors, show
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.runtime import one_thread
 from recbole_llm.core.schema import parse_command_line
 from recbole_llm.data.create import check_files
@@ -35,6 +36,8 @@ from recbole_llm.steps import progress_shown, start
 from recbole_llm.tasks.zero_shot.datasets import Task, check_tasks
 from recbole_llm.trainers.mixed import MixedLoader, MixedModel, MixedTrainer
 from recbole_llm.trainers.progress import duration
+from recbole_llm.trainers.stock import trainer_of
+from recbole_llm.trainers.trainer import Trainer
 
 DEFAULT_MODEL = "AlphaRec"
 
@@ -111,13 +114,19 @@ def transferable_part(config: Config) -> str:
     """Name of the submodule that fits any data set: the model class's attribute `transferable`.
 
     Raises:
-        ValueError: the model has none.
+        ValueError: the model has none, or a trainer of its own, which would not be used.
     """
     name = model_traits.transferable_part(config.model_class)
     if name is None:
         raise ValueError(
             f"model: {config['model']} has no part that fits an unseen data set (a class attribute "
             f"'transferable' that names a submodule); use {DEFAULT_MODEL}"
+        )
+    own = trainer_of(config.model_class, spec_of(config))
+    if own is not Trainer:
+        raise ValueError(
+            f"model: {config['model']} is trained by {own.__name__}, whose phases or steps "
+            f"zero-shot would leave out; use a model without a trainer of its own"
         )
     return name
 
