@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.core.errors import missing_method_error
 from recbole_llm.layers.embedding import map_distinct
 from recbole_llm.models.base import SequenceRecommender
 
@@ -42,11 +43,11 @@ class PhasedRecommender(SequenceRecommender):
 
     def phase_summaries(self) -> Mapping[str, str]:
         """Return {phase: one line for the log} of the phases that are trained, in order."""
-        raise NotImplementedError
+        raise missing_method_error(self, "phase_summaries()")
 
     def phase_items(self, ids: Tensor) -> Tensor:
         """Vectors that the present phase's states are scored against: int [*] -> [*, D]."""
-        raise NotImplementedError
+        raise missing_method_error(self, "phase_items(ids)")
 
     def item_vectors(self, ids: Tensor | None = None) -> Tensor:
         """`phase_items`, computed once per distinct id; None: of the whole catalogue, [n, D]."""
@@ -57,4 +58,4 @@ class PhasedRecommender(SequenceRecommender):
 
     def phase_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that the present phase trains."""
-        raise NotImplementedError
+        raise missing_method_error(self, "phase_parameters()")

@@ -165,6 +165,11 @@ def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:
             f"trainer '{trainer.__name__}' of model '{spec.name}' trains no phases, but the model "
             f"has them; let it extend {PhasedTrainer.__module__}:{PhasedTrainer.__name__}"
         )
+    if issubclass(trainer, PhasedTrainer) and not model_traits.is_phased(model):
+        raise ValueError(
+            f"trainer '{trainer.__name__}' of model '{spec.name}' trains phases, but the model has "
+            f"none; let the model extend recbole_llm.models.phased:PhasedRecommender"
+        )
     if not trainer._train_epoch.__module__.startswith("recbole_llm."):
         raise ValueError(
             f"trainer '{trainer.__name__}' of model '{spec.name}' overrides _train_epoch, which "

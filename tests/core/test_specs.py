@@ -91,6 +91,13 @@ def test_phases_want_a_trainer_of_phases(monkeypatch: pytest.MonkeyPatch) -> Non
         get_trainer("Mine")
 
 
+def test_a_trainer_of_phases_wants_a_model_of_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = "recbole_llm.trainers.phased:PhasedTrainer"
+    registered(monkeypatch, "SASRec", trainer=trainer)
+    with pytest.raises(ValueError, match="trains phases, but the model has none; let the model"):
+        get_trainer("Mine")
+
+
 @pytest.mark.usefixtures("tiny")
 def test_a_class_that_extends_a_model_trains_as_it() -> None:
     extended = mine("SASRec")

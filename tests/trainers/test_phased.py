@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint
+from recbole_llm.models.phased import PhasedRecommender
 from recbole_llm.trainers.phased import Phase
 from recbole_llm.trainers.resume_point import part_file
 
@@ -50,6 +51,17 @@ def scripted(trainer: Any, *scores: float) -> None:
         return score, {"ndcg@10": score}
 
     trainer._validate = validate
+
+
+@pytest.mark.parametrize("method", ["phase_summaries", "phase_items", "phase_parameters"])
+def test_a_model_without_a_method_is_named(method: str) -> None:
+    class Mine(PhasedRecommender):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+
+    arguments = [torch.tensor([1])] if method == "phase_items" else []
+    with pytest.raises(NotImplementedError, match=rf"Mine has no {method}\(.*must implement"):
+        getattr(Mine(), method)(*arguments)
 
 
 @pytest.mark.parametrize("saved", [True, False])
