@@ -154,6 +154,8 @@ def test_ready_made_histories_are_loaded_and_read_whole(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ready-made splits have lists .* --train_level=prefix$"):
         create_dataset(Config("SASRec", "bench", config_dict=names, argv=whole))
     create_dataset(Config("SASRec", "bench", config_dict=names, argv=argv))
+    with pytest.raises(ValueError, match=r"other numbers in histories .* \['item_id_list'\]$"):
+        create_dataset(Config("SASRec", "bench", config_dict=names, argv=argv[1:]))
     with pytest.raises(ValueError, match="MAX_ITEM_LIST_LENGTH: histories .* up to 3 items, but 2"):
         create_dataset(
             Config("SASRec", "bench", config_dict={**names, "MAX_ITEM_LIST_LENGTH": 2}, argv=argv)

@@ -29,6 +29,15 @@ class SequentialDataset(FileDataset, RecBoleSequentialDataset):  # type: ignore[
 
     inter_feat: Any
 
+    def _init_alias(self) -> None:
+        super()._init_alias()
+        histories = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+        if self.config["benchmark_filename"] and histories not in self.alias["item_id"]:
+            raise ValueError(
+                f"alias_of_item_id: without '{histories}', items have other numbers in histories "
+                f"than elsewhere; set {[*(self.config['alias_of_item_id'] or ()), histories]}"
+            )
+
     def _benchmark_presets(self) -> None:
         super()._benchmark_presets()
         longest, read = self.field2seqlen[self.item_id_list_field], "MAX_ITEM_LIST_LENGTH"
