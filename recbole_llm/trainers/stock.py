@@ -19,7 +19,7 @@ from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.starts import PRETRAINING
 from recbole_llm.core.plugins.loading import get_model
 from recbole_llm.core.plugins.registry import ModelSpec, resolve
-from recbole_llm.core.plugins.specs import spec_by_name
+from recbole_llm.core.plugins.specs import spec_by_name, spec_of_class
 from recbole_llm.trainers.engine import EngineMixin
 from recbole_llm.trainers.phased import PhasedTrainer
 from recbole_llm.trainers.replicas import ReplicaTrainer
@@ -137,14 +137,19 @@ class LightGBMTrainer(DecisionTreeTrainer, recbole_trainers.LightGBMTrainer):  #
     """The trainer of LightGBM."""
 
 
-def get_trainer(name: str) -> type[EngineMixin]:
-    """The trainer class of a registered or stock model, with which ``run`` trains it too.
+def get_trainer(model: str | type) -> type[EngineMixin]:
+    """The trainer class of a model, with which ``run`` trains it too.
+
+    Args:
+        model: name of a registered or stock model, or a class, which need not be registered.
 
     Raises:
         ValueError: the model is unknown, or a plugin's trainer does not extend one of these
             classes, or replaces what they do around an epoch.
     """
-    return trainer_of(get_model(name), spec_by_name(name))
+    if isinstance(model, type):
+        return trainer_of(model, spec_of_class(model))
+    return trainer_of(get_model(model), spec_by_name(model))
 
 
 def trainer_of(model: type[Any], spec: ModelSpec) -> type[EngineMixin]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from recbole.config import Config as RecBoleConfig
+from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_llm import default_config_files, get_model, load_data_and_model, run_recbole_llm
 from recbole_llm.core.config import Config
@@ -113,6 +114,12 @@ def test_a_class_of_a_class_and_one_that_extends_no_model() -> None:
     assert spec_of_class(further).reads == spec_of_class(get_model("PAD")).reads
     assert spec_of_class(further).model is further
     assert spec_of_class(alone) == ModelSpec("Alone", alone)
+
+
+def test_the_trainer_of_a_class() -> None:
+    alone = type("Alone", (GeneralRecommender,), {})
+    assert get_trainer(mine("PAD")) is get_trainer("PAD")
+    assert get_trainer(alone) is get_trainer("BPR")
 
 
 @pytest.mark.usefixtures("tiny")
