@@ -63,7 +63,8 @@ def _bounds(metadata: Iterable[Any]) -> str:
     words = []
     for part in chain.from_iterable(parts):
         if isinstance(part, MinLen):
-            words.append("that is not empty")
+            least = part.min_length
+            words.append("that is not empty" if least == 1 else f"no shorter than {least}")
         if isinstance(part, MaxLen):
             words.append(f"no longer than {part.max_length}")
         for kind, word in _BOUNDS.items():
