@@ -22,8 +22,8 @@ def check_derived(config: Config) -> None:
 
     Raises:
         ValueError: valid_metric_bigger contradicts the metric; the model lacks the loss, needs
-            negatives and gets none, or cannot use dynamic negatives or sampled candidates; or a
-            device is missing.
+            negatives and gets none, does not say how it reads them, or cannot use dynamic ones or
+            sampled candidates; or a device is missing.
     """
     for shared in get_registry().shared_settings():
         shared.of(config).check_device()
@@ -38,15 +38,24 @@ def check_derived(config: Config) -> None:
         _check_dynamic(config)
         _check_loss(config)
         _check_candidates(config)
+    elif config["MODEL_INPUT_TYPE"] is None and _draws_negatives(config):
+        raise ValueError(
+            f"train_neg_sample_args: negatives are drawn, but {config['model']} does not say how "
+            f"it reads them; give its class an input_type (RecBole's InputType.PAIRWISE or "
+            f"POINTWISE), or draw none: --train_neg_sample_args=None"
+        )
+
+
+def _draws_negatives(config: Config) -> bool:
+    return bool(config["train_neg_sample_args"]["distribution"] != "none")
 
 
 def _check_negatives(config: Config) -> None:
     """Refuse training without negatives for pairwise models, which need one for each target."""
     from recbole.data import dataloader, utils
 
-    drawn = config["train_neg_sample_args"]["distribution"] != "none"
     pairwise = config["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and config["loss_type"] != "CE"
-    if drawn or not pairwise:
+    if _draws_negatives(config) or not pairwise:
         return
     if utils.get_dataloader(config, "train") is not dataloader.UserDataLoader:  # autoencoders
         raise ValueError(

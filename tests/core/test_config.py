@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
 
 from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
@@ -195,6 +197,10 @@ def test_malformed_arguments(argv: list[str], message: str) -> None:
             "number or None, got {'rating': 4, 'timestamp': 3}",
         ),
         ("--metrics={}", "metrics: expected a list that is not empty, each a text, got {}"),
+        (
+            "--benchmark_filename=[a,b]",
+            "benchmark_filename: expected a list no shorter than 3 and no longer than 3, each",
+        ),
         ("--metrics=[]", "metrics: expected a list that is not empty, each a text, got \\[\\]"),
         ("--valid_metric=[5]", "valid_metric '\\[5\\]' is not computed"),
         ("--learner=foo", "learner 'foo' is unknown; choose from adam, adamw"),
@@ -555,6 +561,14 @@ def test_keys_of_a_checkpoint_that_are_not_read_are_not_named() -> None:
     config = Config("LLMESR", stored=stored)
     assert config["n_heads"] == 4 and config.unknown_keys() == ""
     assert "'nv'" in Config("LLMESR", stored=stored, config_dict={"nv": 9}).unknown_keys()
+
+
+def test_a_class_that_draws_negatives_says_how_it_reads_them() -> None:
+    own = type("Own", (SequentialRecommender,), {})
+    with pytest.raises(ValueError, match=r"train_neg.*Own does not say.* an input_type .*=None$"):
+        Config(own)
+    Config(own, argv=["--train_neg_sample_args=None"])
+    Config(type("Own", (SequentialRecommender,), {"input_type": InputType.PAIRWISE}))
 
 
 def test_dynamic_negatives_of_context_models_are_refused() -> None:
