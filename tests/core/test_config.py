@@ -563,6 +563,15 @@ def test_keys_of_a_checkpoint_that_are_not_read_are_not_named() -> None:
     assert "'nv'" in Config("LLMESR", stored=stored, config_dict={"nv": 9}).unknown_keys()
 
 
+def test_an_unknown_metric_names_those_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recbole.evaluator.register import metrics_dict
+
+    monkeypatch.setitem(metrics_dict, "halfmetric", type("HalfMetric", (), {}))
+    said = "'HalfMetric' is unknown; choose from AUC, .*; one of your own needs --plugins=FILE.py$"
+    with pytest.raises(ValueError, match=said):
+        Config("BPR", argv=["--metrics=HalfMetric"])
+
+
 def test_a_class_that_draws_negatives_says_how_it_reads_them() -> None:
     own = type("Own", (SequentialRecommender,), {})
     with pytest.raises(ValueError, match=r"train_neg.*Own does not say.* an input_type .*=None$"):

@@ -150,11 +150,13 @@ class RecBoleEvaluation(Settings):
             )
         plugins = get_plugins()
         plugins.import_metrics()
+        usable = metric_types.keys() & metrics_dict.keys()  # code may have entered one half only
         for metric in self.metrics:
-            if metric.lower() not in metric_types:
-                known = sorted(metric_class.__name__ for metric_class in metrics_dict.values())
-                broken = "; ".join(plugins.failed_metrics)
-                raise unknown_name_error("metrics: the metric", metric, known, broken)
+            if metric.lower() not in usable:
+                known = sorted(metrics_dict[name].__name__ for name in usable)
+                ways = f"choose from {', '.join(known)}; one of your own needs --plugins=FILE.py"
+                ways = "; ".join(plugins.failed_metrics) or ways
+                raise unknown_name_error("metrics: the metric", metric, known, ways)
         ranked, others = by_kind(self.metrics)
         if ranked and others:
             raise ValueError(
