@@ -123,4 +123,7 @@ def test_interactions_of_items_without_a_row_are_counted(
     assert "left out" not in caplog.text
     load("BPR", "tiny", load_col={"inter": INTER, "item": ["item_id", "genre"]})
     said = f"left out {lost} interactions of users or items without a row in the .user or .item"
-    assert lost > 1 and said in caplog.text
+    assert lost > 1 and f"{said} file (filter" in caplog.text
+    keys = {"load_col": {"inter": INTER, "item": ["item_id", "genre"]}}
+    load("BPR", "tiny", **keys, val_interval={"genre": ["drama"]})
+    assert "without a row in the .user or .item file after val_interval (filter" in caplog.text

@@ -82,9 +82,11 @@ class Filters(Dataset):  # type: ignore[misc]
         before = len(self.inter_feat)
         super()._filter_inter_by_user_or_item()
         if lost := before - len(self.inter_feat):
+            narrowed = set(self.config["val_interval"] or ()).difference(self.inter_feat)
+            left = " after val_interval" if narrowed else ""  # which cuts rows of these files too
             self.logger.warning(
                 f"left out {plural(lost, 'interaction')} of users or items without a row in the "
-                f".user or .item file (filter_inter_by_user_or_item)"
+                f".user or .item file{left} (filter_inter_by_user_or_item)"
             )
 
 
