@@ -216,6 +216,12 @@ GENERAL = (
     Row("AlphaRec, linear map, prime-pantry", PANTRY, "AlphaRec, linear map"),
     Row("LightGCN, tuned, prime-pantry", PANTRY, "LightGCN, tuned"),
     Row("LightGCN, tuned, item_init, prime-pantry", PANTRY, "LightGCN, tuned, item_init"),
+    Row("LightGCN, tuned, D 256, prime-pantry", "lightgcn-wide", "LightGCN, D 256"),
+    Row(
+        "LightGCN, tuned, D 256, item_init, prime-pantry",
+        "lightgcn-wide",
+        "LightGCN, D 256, item_init",
+    ),
     Row("LightGCN, RecBole's defaults, prime-pantry", PANTRY, "LightGCN"),
     Row("AlphaRec, ml-100k", "alpharec-ml-100k", "AlphaRec"),
     Row("AlphaRec, map of 192, ml-100k", FILMS, "AlphaRec"),
@@ -258,8 +264,8 @@ TOYS = (
     *rows_of("sequential-toys", "LLM-ESR", "LLM-ESR, no distillation"),
 )
 README_GENERAL = (
-    Row("`LightGCN`, tuned", PANTRY, "LightGCN, tuned"),
-    Row("the same, `--item_init=llm`", PANTRY, "LightGCN, tuned, item_init"),
+    Row("`LightGCN`, tuned", "lightgcn-wide", "LightGCN, D 256"),
+    Row("the same, `--item_init=llm`", "lightgcn-wide", "LightGCN, D 256, item_init"),
     Row("`AlphaRec`", "alpharec-prime-pantry", "AlphaRec"),
 )
 CLICKS = [
