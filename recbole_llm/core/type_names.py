@@ -66,7 +66,9 @@ def _bounds(metadata: Iterable[Any]) -> str:
             least = part.min_length
             words.append("that is not empty" if least == 1 else f"no shorter than {least}")
         if isinstance(part, MaxLen):
-            words.append(f"no longer than {part.max_length}")
+            most = part.max_length
+            exact = words == [f"no shorter than {most}"]
+            words = [f"of {most}"] if exact else [*words, f"no longer than {most}"]
         for kind, word in _BOUNDS.items():
             if isinstance(part, kind):
                 words.append(f"{word} {getattr(part, kind.__name__.lower())}")

@@ -197,10 +197,7 @@ def test_malformed_arguments(argv: list[str], message: str) -> None:
             "number or None, got {'rating': 4, 'timestamp': 3}",
         ),
         ("--metrics={}", "metrics: expected a list that is not empty, each a text, got {}"),
-        (
-            "--benchmark_filename=[a,b]",
-            "benchmark_filename: expected a list no shorter than 3 and no longer than 3, each",
-        ),
+        ("--benchmark_filename=[a,b]", "benchmark_filename: expected a list of 3, each"),
         ("--metrics=[]", "metrics: expected a list that is not empty, each a text, got \\[\\]"),
         ("--valid_metric=[5]", "valid_metric '\\[5\\]' is not computed"),
         ("--learner=foo", "learner 'foo' is unknown; choose from adam, adamw"),
