@@ -10,6 +10,7 @@ from recbole.utils import ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import EvalArgs, RecBoleEvaluation, Split
+from recbole_llm.data.rows.split import sorted_unique
 
 
 def describe_protocol(config: Config, dataset: Dataset) -> str:
@@ -39,7 +40,8 @@ def describe_repeats(config: Config, dataset: Dataset) -> str:
         return ""
     inter = dataset.inter_feat
     users, items = (np.asarray(inter[f]) for f in (dataset.uid_field, dataset.iid_field))
-    again = len(inter) - len(np.unique(users.astype(np.int64) * dataset.item_num + items))
+    pairs = users.astype(np.int64) * dataset.item_num + items
+    again = len(inter) - len(sorted_unique(pairs))
     if not again:
         return ""
     return (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recbole_llm.data.rows.split import Groups, stable_order
+from recbole_llm.data.rows.split import Groups, sorted_unique, stable_order
 
 SHORT = hnp.array_shapes(max_dims=1, min_side=0, max_side=80)
 
@@ -34,6 +34,12 @@ def test_stable_order_is_numpys(dtype: Any, data: st.DataObject) -> None:
 )
 def test_stable_order_at_the_edges(keys: Any) -> None:
     assert np.array_equal(stable_order(keys), np.argsort(keys, kind="stable"))
+
+
+@given(hnp.arrays(np.int64, SHORT, elements=st.integers(-9, 9)))
+def test_sorted_unique_is_numpys(keys: Any) -> None:
+    found = sorted_unique(keys)
+    assert np.array_equal(found, np.unique(keys)) and found.dtype == keys.dtype
 
 
 @given(hnp.arrays(np.int64, SHORT, elements=st.integers(0, 9)))

@@ -20,6 +20,7 @@ from recbole_llm.core.processes import distributed
 from recbole_llm.data.loading.loaders import IndexDataLoader, own_rows
 from recbole_llm.data.loading.ranking_step import ranking_step
 from recbole_llm.data.rows.interaction import take
+from recbole_llm.data.rows.split import sorted_unique
 from recbole_llm.data.rows.user_items import UserItems
 from recbole_llm.data.settings import EngineSettings
 
@@ -55,7 +56,7 @@ class FullSortEvalDataLoader(RecBoleFullSortEvalDataLoader, IndexDataLoader):  #
     def _index_users(self, dataset: Dataset, sampler: Any) -> None:
         n_users, n_items = dataset.user_num, dataset.item_num
         users, items = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
-        positives = np.unique(users * n_items + items)
+        positives = sorted_unique(users * n_items + items)
         history = np.setdiff1d(sampler.used_ids.keys, positives, assume_unique=True)
         self.uid2positive_item = UserItems(positives, n_users, n_items)
         self.uid2history_item = UserItems(history, n_users, n_items)

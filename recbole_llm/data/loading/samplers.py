@@ -19,6 +19,7 @@ from torch import Tensor
 
 from recbole_llm.core.arrays import BoolArray, IntArray
 from recbole_llm.core.config import Config
+from recbole_llm.data.rows.split import sorted_unique
 from recbole_llm.data.rows.training import training_interactions, training_parts
 from recbole_llm.data.rows.user_items import UserItems
 from recbole_llm.data.settings import EngineSettings
@@ -101,7 +102,8 @@ class Sampler(_ArrayDrawing, RecBoleSampler):  # type: ignore[misc]
             users, items = (
                 dataset.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field)
             )
-            keys = np.union1d(keys, users * self.item_num + items)
+            own = users * self.item_num + items
+            keys = sorted_unique(np.concatenate([keys, own]))
             used[phase] = UserItems(keys, self.user_num, self.item_num)
         return used
 
@@ -158,7 +160,7 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
         """
         n, drawn = self.item_num, np.arange(1, self.item_num)
         if self.distribution == "popularity":
-            drawn = np.unique(self._keys)
+            drawn = self._keys
         used = [
             users * n + items
             for part in (self.train_split, *parts[1:])
@@ -170,7 +172,7 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
                 users = held_out[part.uid_field].numpy()
                 lists = held_out[getattr(part, f"{part.iid_field}_list_field")].numpy()  # [R, L]
                 used.append((users[:, None] * n + lists)[lists != 0])
-        sampler, keys = copy.copy(self), np.unique(np.concatenate(used))
+        sampler, keys = copy.copy(self), sorted_unique(np.concatenate(used))
         _check_left(np.bincount(keys[np.isin(keys % n, drawn)] // n), len(drawn))
         sampler.excluded = UserItems(keys, self.train_split.user_num, n)
         return sampler

@@ -8,6 +8,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.lines import plural
 from recbole_llm.data.rows.interaction import SequenceInteraction
+from recbole_llm.data.rows.split import sorted_unique
 
 
 def data_line(dataset: Dataset) -> str:
@@ -36,4 +37,4 @@ def _count_users(dataset: Dataset) -> int:
     inter = dataset.inter_feat
     rows = inter.interaction.source.columns if isinstance(inter, SequenceInteraction) else inter
     users = np.asarray(rows[dataset.uid_field])
-    return len(np.unique(users[users > 0]))
+    return len(sorted_unique(users[users > 0]))

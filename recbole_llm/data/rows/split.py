@@ -51,6 +51,13 @@ def _ordered_bits(keys: Any) -> Any | None:
     return None
 
 
+def sorted_unique(keys: Any) -> Any:
+    """``np.unique(keys)`` of a vector of integers, [U]. NumPy 2.3 and later look for equal ones in
+    a hash table before they sort, which takes 18 times as long for 5 M pairs of user and item."""
+    keys = np.sort(keys)
+    return keys[np.r_[True, keys[1:] != keys[:-1]][: len(keys)]]
+
+
 @dataclass(frozen=True)
 class Groups:
     """Rows with the same key, groups in order of first appearance, rows in their own order."""

@@ -12,6 +12,7 @@ from recbole.utils import InputType
 
 from recbole_llm.core.arrays import IntArray
 from recbole_llm.data.rows.interaction import take
+from recbole_llm.data.rows.split import sorted_unique
 from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.models.base import count_negatives
 from recbole_llm.models.llmcf.settings import ThoughtSettings
@@ -101,7 +102,7 @@ def _draw_unknown_items(dataset: Dataset, users: IntArray, rng: np.random.Genera
     """Draw an item for each user from those without a training interaction of the user, int [U]; 0
     for a user of (nearly) all items."""
     known_users, known_items = training_interactions(dataset)
-    known = np.unique(known_users * dataset.item_num + known_items)
+    known = sorted_unique(known_users * dataset.item_num + known_items)
     items = np.zeros_like(users)
     rejected = np.arange(len(users))
     for _ in range(100):

@@ -18,6 +18,7 @@ from torch import Tensor
 from recbole_llm.core.arrays import IntArray
 from recbole_llm.core.checkpoints.tokens import vocabulary_of
 from recbole_llm.core.config import Config
+from recbole_llm.data.rows.split import sorted_unique
 from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.data.rows.user_items import UserItems
 from recbole_llm.models.base import TextUserModel
@@ -67,7 +68,7 @@ class Scorer:
         return self._group_by_user(*training_interactions(self.dataset))
 
     def _group_by_user(self, users: IntArray, items: IntArray) -> UserItems:
-        keys = np.unique(users * self.n_items + items)
+        keys = sorted_unique(users * self.n_items + items)
         return UserItems(keys, int(self.dataset.user_num), self.n_items)
 
     @cached_property
