@@ -16,12 +16,13 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_llm.core.arrays import BoolArray
+from recbole_llm.core.arrays import BoolArray, FloatArray
 from recbole_llm.core.errors import one_line, unknown_name_error
 
 Fields = Mapping[str, Sequence[str]]
@@ -32,6 +33,29 @@ _OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
     ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
+
+
+class _Column:
+    """A field's texts, object [n], which are read as numbers at most once, since that is slow."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = np.array(texts, dtype=object)
+
+    @cached_property
+    def numbers(self) -> FloatArray:
+        """The numbers, NaN where a text is none, float64 [n]."""
+        return np.asarray(pd.to_numeric(self.texts, errors="coerce"), np.float64)
+
+    @cached_property
+    def has_numbers(self) -> bool:
+        """Whether there is a finite number."""
+        return bool(np.isfinite(self.numbers).any())
+
+    @cached_property
+    def has_only_numbers(self) -> bool:
+        """Whether there are numbers, and no other texts."""
+        others = self.texts[~np.isfinite(self.numbers)]
+        return self.has_numbers and not any(text.strip() for text in others)
 
 
 def match_items(expression: str, fields: Fields) -> BoolArray:
@@ -108,7 +132,7 @@ def _evaluate(node: ast.expr, fields: Fields) -> BoolArray:
 
 def _compare(left: ast.expr, operation: ast.cmpop, right: ast.expr, fields: Fields) -> BoolArray:
     a, b = _read_value(left, fields), _read_value(right, fields)
-    if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
+    if not isinstance(a, _Column) and not isinstance(b, _Column):
         raise _refusal(f"neither {ast.unparse(left)} nor {ast.unparse(right)} is a field")
     if isinstance(operation, (ast.In, ast.NotIn)):
         return _is_in(a, b) == isinstance(operation, ast.In)
@@ -118,22 +142,22 @@ def _compare(left: ast.expr, operation: ast.cmpop, right: ast.expr, fields: Fiel
     if not isinstance(operation, (ast.Eq, ast.NotEq)):
         _check_order(left, a, b)
         _check_order(right, b, a)
-    is_text = isinstance(a, str) or isinstance(b, str)  # reading a column as numbers is slow
-    if is_text or not (_is_number(a) or _is_number(b) or (_is_numeric(a) and _is_numeric(b))):
-        return np.asarray(compare(a, b), bool)
-    a, b = _to_numbers(a), _to_numbers(b)
-    return compare(a, b) & np.isfinite(a) & np.isfinite(b)
+    with_text = isinstance(a, str) or isinstance(b, str)
+    with_number = _is_number(a) or _is_number(b)
+    if with_text or not (with_number or (a.has_only_numbers and b.has_only_numbers)):
+        return np.asarray(compare(_texts_of(a), _texts_of(b)), bool)
+    a, b = _numbers_of(a), _numbers_of(b)
+    return np.asarray(compare(a, b) & np.isfinite(a) & np.isfinite(b), bool)
 
 
 def _check_order(node: ast.expr, column: Any, other: Any) -> None:
     """Refuse to put a field in order with a value of another kind."""
-    if not isinstance(column, np.ndarray) or isinstance(other, np.ndarray):
+    if not isinstance(column, _Column) or isinstance(other, _Column):
         return
-    numbers = np.isfinite(_to_numbers(column)).any()
-    if isinstance(other, str) and numbers:
+    if isinstance(other, str) and column.has_numbers:
         raise _refusal(f"a field of numbers is compared with the text '{other}'")
-    text = next((text for text in column if text.strip()), None)
-    if _is_number(other) and not numbers and text is not None:
+    text = next((text for text in column.texts if text.strip()), None)
+    if _is_number(other) and not column.has_numbers and text is not None:
         raise ValueError(
             f"where: '{ast.unparse(node)}' holds texts such as '{one_line(text, 40)}', not "
             f"numbers, so that < and > cannot compare it with {other:g}"
@@ -146,7 +170,7 @@ def _read_value(node: ast.expr, fields: Fields) -> Any:
         if node.id not in fields:
             error = unknown_name_error("where: the field", node.id, fields)
             raise ValueError(f"{error}; a text stands in quotes: '{node.id}'")
-        return np.array(fields[node.id], dtype=object)
+        return _Column(fields[node.id])
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_read_value(part, {}) for part in node.elts]
     with suppress(ValueError):
@@ -158,30 +182,23 @@ def _read_value(node: ast.expr, fields: Fields) -> Any:
 
 def _is_in(a: Any, b: Any) -> BoolArray:
     """Evaluate `a in b`: a text in a field, or a field in a list."""
-    if isinstance(a, str) and isinstance(b, np.ndarray):
-        return np.array([a in text for text in b], bool)
-    if isinstance(a, np.ndarray) and isinstance(b, list):
+    if isinstance(a, str) and isinstance(b, _Column):
+        return np.array([a in text for text in b.texts], bool)
+    if isinstance(a, _Column) and isinstance(b, list):
         texts = {str(value) for value in b}
-        is_in = np.array([text in texts for text in a], bool)
+        is_in = np.array([text in texts for text in a.texts], bool)
         numbers = [float(value) for value in b if _is_number(value)]
-        return is_in | np.isin(_to_numbers(a), numbers) if numbers else is_in
+        return is_in | np.isin(a.numbers, numbers) if numbers else is_in
     raise _refusal("'in' asks for a text in a field, or for a field in a list")
-
-
-def _is_numeric(value: Any) -> bool:
-    """Whether a column has numbers, and no other texts."""
-    if not isinstance(value, np.ndarray):
-        return False
-    numbers = np.isfinite(_to_numbers(value))
-    return bool(numbers.any()) and not any(text.strip() for text in value[~numbers])
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _to_numbers(value: Any) -> Any:
-    """Turn a column into float64, with NaN where it has no number; a number stays as it is."""
-    if not isinstance(value, np.ndarray):
-        return float(value)
-    return np.asarray(pd.to_numeric(value, errors="coerce"), np.float64)
+def _texts_of(value: Any) -> Any:
+    return value.texts if isinstance(value, _Column) else value
+
+
+def _numbers_of(value: Any) -> Any:
+    return value.numbers if isinstance(value, _Column) else float(value)

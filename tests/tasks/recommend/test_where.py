@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,9 +114,21 @@ def test_no_text_does_anything_but_match_or_be_refused(expression: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["genre == 'tea'", "genre in ['tea', 'mug']", "genre not in ['cup']"]
+    ("expression", "reads"),
+    [
+        ("genre == 'tea'", 0),
+        ("genre in ['tea', 'mug']", 0),
+        ("genre not in ['cup']", 0),
+        ("price < 5", 1),
+        ("price == 3", 1),
+    ],
 )
-def test_texts_are_not_read_as_numbers(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_column_is_read_as_numbers_only_once_and_if_needed(
+    expression: str, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Reading a column as numbers takes 20 times as long as the comparison."""
-    monkeypatch.setattr("recbole_llm.tasks.recommend.where._to_numbers", None)
-    assert list(match_items(expression, {"genre": ["tea", "cup"]})) == [True, False]
+    read = mock.Mock(side_effect=pd.to_numeric)
+    monkeypatch.setattr("recbole_llm.tasks.recommend.where.pd.to_numeric", read)
+    fields = {"genre": ["tea", "cup"], "price": ["3", "9"]}
+    assert list(match_items(expression, fields)) == [True, False]
+    assert read.call_count == reads
