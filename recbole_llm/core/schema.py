@@ -157,18 +157,12 @@ def parse_values(values: Mapping[str, Any], texts: Collection[str]) -> dict[str,
 
 @cache
 def recbole_keys() -> frozenset[str]:
-    """Every key that RecBole's files declare or its code reads."""
-    keys = {"model", "dataset", "config_files", "nproc", "world_size", "ip", "port"}
+    """Every key that RecBole's files declare or its code reads, and those of the command line."""
+    keys = {"model", "dataset", *MACHINE_KEYS}
     for file in RECBOLE.rglob("*.yaml"):
         if file.name != "url.yaml":  # its keys are names of data sets
             keys |= _keys_of_file(file)
-    keys.update(*_keys_of_code().values())
-    from recbole.utils import argument_list
-
-    for name in vars(argument_list):
-        if name.endswith("_arguments"):
-            keys.update(getattr(argument_list, name))
-    return frozenset(keys)
+    return frozenset(keys.union(*_keys_of_code().values()))
 
 
 @cache

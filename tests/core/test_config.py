@@ -489,9 +489,13 @@ def test_none_and_an_int_for_a_float_are_accepted() -> None:
     assert config["learning_rate"] == 1
 
 
-def test_an_unknown_key_is_named_with_near_matches() -> None:
-    said = Config("BPR", config_dict={"lerning_rate": 0.1}).unknown_keys()
-    assert said == "unknown config key: 'lerning_rate', did you mean 'learning_rate'?"
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("lerning_rate", "learning_rate"), ("config_file", "config_files")],
+)
+def test_an_unknown_key_is_named_with_near_matches(key: str, meant: str) -> None:
+    said = Config("BPR", config_dict={key: 0.1}).unknown_keys()
+    assert said == f"unknown config key: '{key}', did you mean '{meant}'?"
 
 
 @pytest.mark.parametrize(
