@@ -17,6 +17,7 @@ import torch
 
 from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.lines import plural
+from recbole_llm.core.processes.cluster import omp_threads
 from recbole_llm.core.settings import ConfigLike
 
 # glibc's malloc.h: option, value. By default blocks of 128 KiB to 32 MiB may come from mmap, and
@@ -94,13 +95,13 @@ def _process() -> ctypes.CDLL:
 
 
 def _set_threads(wanted: int | None) -> str:
-    if wanted is None and "OMP_NUM_THREADS" in os.environ:
-        return f"{plural(torch.get_num_threads(), 'thread')} (OMP_NUM_THREADS)"
+    told = wanted or omp_threads()
     # Hardware threads of one core share its arithmetic units: more threads than cores are slower.
-    threads = wanted or loky.cpu_count(only_physical_cores=True)
-    if threads != torch.get_num_threads():
+    threads = told or loky.cpu_count(only_physical_cores=True)
+    if threads != torch.get_num_threads():  # an earlier run may have set others
         torch.set_num_threads(threads)
-    return plural(threads, "thread") + (" (cpu_threads)" if wanted else "")
+    source = "cpu_threads" if wanted else "OMP_NUM_THREADS"
+    return plural(threads, "thread") + (f" ({source})" if told else "")
 
 
 def computes_bfloat16(device: torch.device) -> bool:

@@ -98,7 +98,8 @@ def test_threads_follow_config_then_environment(environment: pytest.MonkeyPatch)
     assert "CPU: 3 threads (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 3})
     assert torch.get_num_threads() == 3
     environment.setenv("OMP_NUM_THREADS", "7")
-    assert "CPU: 3 threads (OMP_NUM_THREADS)" in runtime.configure_runtime()
+    assert "CPU: 7 threads (OMP_NUM_THREADS)" in runtime.configure_runtime()
+    assert torch.get_num_threads() == 7
     assert "CPU: 1 thread (cpu_threads)" in runtime.configure_runtime({"cpu_threads": 1})
 
 

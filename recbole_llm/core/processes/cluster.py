@@ -131,10 +131,15 @@ class Share:
             return sum(count // each for count in cpus)
 
         share = next((n for n in range(most, 0, -1) if room(n) >= at_once), 1)
-        given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # may list nested levels
-        threads = int(given) if given.isdecimal() else share
+        threads = omp_threads() or share
         own = min(threads, most)
         return cls(threads, own, 1 / math.ceil(at_once / gpus) if gpus else 0, room(own))
+
+
+def omp_threads() -> int | None:
+    """The threads that OMP_NUM_THREADS asks for; None if it does not, or in vain."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # may list nested levels
+    return int(given) or None if given.isdecimal() else None
 
 
 def share_of(ray: ModuleType, at_once: int) -> Share:

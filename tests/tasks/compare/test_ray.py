@@ -51,6 +51,8 @@ def test_threads_are_the_users_but_no_more_cpus_are_asked_for_than_a_machine_has
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert Share.of([{"CPU": 8.0}], 2) == Share(3, 3, 0, 2)
     assert Share.of([{"CPU": 2.0}], 1) == Share(3, 2, 0, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")  # which OpenMP ignores
+    assert Share.of([{"CPU": 8.0}], 2) == Share(4, 4, 0, 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "3,1")  # also sets nested regions
     assert Share.of([{"CPU": 8.0}], 2) == Share(3, 3, 0, 2)
 
