@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,12 +63,19 @@ def test_workers_of_a_loader_draw_other_numbers_in_each_process(stand: Stand) ->
         stand(rank, 2)
         torch.manual_seed(7 + worker)
         np.random.seed(7 + worker)
+        random.seed(7 + worker)
         randomness.seed_worker(worker)
-        drawn.append((int(torch.randint(10**9, ())), int(np.random.randint(10**9))))
+        drawn.append(_draw())
     torch.manual_seed(7)
     np.random.seed(7)
-    assert drawn[0] == (int(torch.randint(10**9, ())), int(np.random.randint(10**9)))
-    assert len({number for pair in drawn for number in pair}) == 8
+    random.seed(7)
+    assert drawn[0] == _draw()
+    assert len({number for numbers in drawn for number in numbers}) == 12
+
+
+def _draw() -> tuple[int, int, int]:
+    numbers = torch.randint(10**9, ()), np.random.randint(10**9), random.randrange(10**9)
+    return int(numbers[0]), int(numbers[1]), numbers[2]
 
 
 def test_loaders_part_their_workers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ def seed_process(seed: int) -> None:
         seed = (seed + _STREAMS * distributed.rank()) % 2**32
         torch.manual_seed(seed)
         np.random.seed(seed)
+        random.seed(seed)
 
 
 def seed_worker(worker: int) -> None:
