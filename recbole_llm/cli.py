@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from recbole_llm.commands.compare import cell, compare, tune
@@ -19,6 +21,8 @@ def main(context: click.Context) -> None:
     from recbole_llm.core.processes.torchrun import started_together
 
     rest_when_idle()
+    if hasattr(sys.stdout, "reconfigure"):  # not every encoding has "→" and the names in the data
+        sys.stdout.reconfigure(errors="backslashreplace")
     if started_together() and context.invoked_subcommand != "run":
         raise click.ClickException(
             f"{context.invoked_subcommand} runs in one process: start it without torchrun"

@@ -311,6 +311,16 @@ def test_output_that_nobody_reads_is_no_success() -> None:
         assert process.wait() == 141 and process.stderr.read() == b""
 
 
+def test_output_in_an_encoding_that_lacks_characters_is_no_error() -> None:
+    Path("o.csv").write_text("user,item,日\n1,a,x\n1,b,y\n", encoding="utf-8")
+    command = [sys.executable, "-m", "recbole_llm", "convert", "o.csv", "--keep=日", "--output=o"]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}  # as of a file on Windows
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="cp1252", check=True
+    )
+    assert r"\u65e5" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
