@@ -102,7 +102,7 @@ def objective_function(
     """Run one trial of RecBole's HyperTuning, quietly and without a report.
 
     Returns:
-        model, best_valid_score, valid_score_bigger, best_valid_result, test_result.
+        model, and what `run_recbole_llm` returns.
     """
     settings = {key: _whole_as_int(value) for key, value in (config_dict or {}).items()}
     config = Config(config_file_list=config_file_list, config_dict=settings)
