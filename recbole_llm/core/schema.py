@@ -140,9 +140,12 @@ _FlowLoader.add_constructor("tag:yaml.org,2002:str", _construct_plain)
 
 
 def _plain(value: Any) -> Any:
-    """Turn paths, and NumPy numbers and arrays as from sweeps, into plain data."""
+    """Turn paths, and NumPy numbers and arrays as from sweeps, into plain data; copy dicts, since
+    RecBole adds keys to them."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, dict):
+        return dict(value)
     return value.tolist() if hasattr(value, "tolist") else value
 
 

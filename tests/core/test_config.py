@@ -489,6 +489,13 @@ def test_none_and_an_int_for_a_float_are_accepted() -> None:
     assert config["learning_rate"] == 1
 
 
+def test_the_callers_dicts_stay_as_they_are() -> None:
+    sampling = {"distribution": "popularity"}
+    config = Config("BPR", config_dict={"train_neg_sample_args": sampling})
+    assert config["train_neg_sample_args"]["sample_num"] == 1
+    assert sampling == {"distribution": "popularity"}
+
+
 @pytest.mark.parametrize(
     ("key", "meant"),
     [("lerning_rate", "learning_rate"), ("config_file", "config_files")],
