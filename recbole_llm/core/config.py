@@ -109,7 +109,10 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         # A name on the command line overrides the one that a script passes.
         told, known = self.cmd_config_dict, self.external_config_dict
         model = told.get("model") or model or known.get("model") or self._default_model
-        dataset = str(told.get("dataset") or dataset or known.get("dataset") or DEFAULT_DATASET)
+        named = (told.get("dataset"), dataset, known.get("dataset"), DEFAULT_DATASET)
+        dataset = str(next(name for name in named if name is not None))
+        if not dataset:  # such as --dataset=$NAME without that variable
+            raise ValueError("dataset: the name is empty")
         if model is None:
             misspelt = [key for key in (*told, *known) if near_matches(key, ["model"])]
             meant = f"; '{misspelt[0]}' is unknown" if misspelt else ""

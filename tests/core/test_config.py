@@ -496,6 +496,13 @@ def test_the_callers_dicts_stay_as_they_are() -> None:
     assert sampling == {"distribution": "popularity"}
 
 
+def test_an_empty_name_of_a_data_set_is_refused() -> None:
+    ways: list[Any] = [{"argv": ["--dataset="]}, {"dataset": ""}, {"config_dict": {"dataset": ""}}]
+    for named in ways:
+        with pytest.raises(ValueError, match="dataset: the name is empty"):
+            Config("BPR", **named)
+
+
 @pytest.mark.parametrize(
     ("key", "meant"),
     [("lerning_rate", "learning_rate"), ("config_file", "config_files")],
