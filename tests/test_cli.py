@@ -16,7 +16,7 @@ from pydantic_core import SchemaError
 
 from recbole_llm import hookimpl
 from recbole_llm.cli import main
-from recbole_llm.commands.shared import parse_names
+from recbole_llm.commands.shared import parse_names, split_arguments
 from recbole_llm.core.plugins.loading import get_plugins
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -221,6 +221,14 @@ def test_config_files_are_read() -> None:
     assert run_main(["--config_files=a.yaml"]) == 2  # the file gives epochs a wrong type
     Path("b.yaml").write_text("epochs: 1\nshow_progress: False")
     assert run_main(["--config_files=a.yaml b.yaml"]) == 0
+
+
+def test_names_of_config_files_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [r'--config_files="my files\a.yaml" C:\b.yaml']
+    with monkeypatch.context() as windows:
+        windows.setattr("os.name", "nt")
+        _, files = split_arguments(given)
+    assert files == ["my files/a.yaml", "C:/b.yaml"]
 
 
 def test_encode_reports_what_it_did_and_runs_warm_the_second_time() -> None:

@@ -173,7 +173,8 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     pairs = parse_command_line(argv)
     named = pairs.pop("config_files", "")
     try:
-        files = shlex.split(named, posix=os.name == "posix")
+        # On Windows, a backslash is no escape; posix=False would leave the quotes in the names.
+        files = shlex.split(named if os.name == "posix" else named.replace("\\", "/"))
     except ValueError as error:  # such as a single apostrophe
         raise ValueError(
             f"config_files: '{named}': {error}; put a name with spaces or quotes in quotes"
