@@ -76,6 +76,8 @@ class Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         minor = record.levelno < logging.WARNING and not self.verbose and self.results
         stream = sys.stdout if minor else sys.stderr
+        if stream is None:  # a shell's >&-
+            return
         text = self.format(record)
         tqdm.write(text if is_terminal(stream) else click.unstyle(text), file=stream)
         stream.flush()

@@ -46,6 +46,11 @@ def test_a_quiet_screen_has_results_and_warnings_and_the_file_all(
     assert file.parent == Path("log").resolve() and file.name.startswith("BPR-ml-100k-")
 
 
+def test_closed_output_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # by a shell's >&-
+    Screen(verbose=False, results=True).emit(logging.makeLogRecord({"levelno": logging.INFO}))
+
+
 def test_a_record_without_a_place_for_its_arguments_ends_no_run() -> None:
     init_log(Config("BPR"))
     logging.getLogger().info("Load pretrained model from", "a%b.pth")  # as RecBole's RaCT does
