@@ -556,7 +556,9 @@ def test_a_key_that_an_encoder_does_not_mind_is_named(kind: str, key: str, value
       "'batch_norm' is read only with --head=MLP, not with DIN"),
      ("BAHE", {"head": "DCN", "pooling_mode": "max"},
       "'pooling_mode' is read only with --head=MLP or DIN, not with DCN"),
-     ("Molar", {"lora_rank": 4}, "'lora_rank' is read only with --tuning=lora, not with full")],
+     ("Molar", {"lora_rank": 4}, "'lora_rank' is read only with --tuning=lora, not with full"),
+     ("SASRec", {"item_init_std": 0.3},
+      "'item_init_std' is read only with --item_init=llm, not with None")],
 )  # fmt: skip
 def test_a_key_that_another_value_of_a_key_would_read_is_named(
     model: str, own: dict[str, object], said: str
@@ -569,6 +571,7 @@ def test_keys_that_the_values_of_others_read_are_not_named() -> None:
         config = Config("LLMESR", config_dict={"backbone": backbone, **own})
         assert config.unknown_keys() == ""
     assert Config("BAHE", config_dict={"batch_norm": False}).unknown_keys() == ""
+    assert Config("SASRec", argv=["--item_init=llm", "--item_init_std=0.3"]).unknown_keys() == ""
 
 
 def test_keys_of_a_checkpoint_that_are_not_read_are_not_named() -> None:

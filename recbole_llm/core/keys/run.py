@@ -85,6 +85,7 @@ class RunSettings(Settings):
             )
 
     @classmethod
-    def searched(cls, config: ConfigLike) -> Space:
-        """The keys of item_init, if the item table starts from texts."""
-        return cls.search_space if config["item_init"] == "llm" else {}
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """The keys of item_init, which are read only with it."""
+        keys = ("item_init_std", "item_init_score_std", "item_init_whitening")
+        return super().readers() | dict.fromkeys(keys, ("item_init", ("llm",)))
