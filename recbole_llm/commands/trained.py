@@ -73,17 +73,14 @@ def recommend(
     users: str | None,
     items: str | None,
     histories: str | None,
-    query: str | None,
-    query_weight: float | None,
-    k: int,
     candidates: str | None,
     exclude: str | None,
-    where: str | None,
     keep_history: bool,
     file_format: str | None,
     output: str | None,
     config_file_list: list[str],
     argv: list[str],
+    **as_given: Any,
 ) -> None:
     """Recommend items: recommend --checkpoint=FILE --users=u1,u2 [-k 10] [--key=value …].
 
@@ -100,13 +97,10 @@ def recommend(
         users=users if users in (None, "all") else parse_names(users),
         items=items and parse_names(items),
         histories=None if histories is None else read_histories(histories),
-        query=query,
-        query_weight=query_weight,
-        k=k,
         mask_history=not keep_history,
         candidates=None if candidates is None else read_ids(candidates),
         exclude=None if exclude is None else read_ids(exclude, least=0),
-        where=where,
+        **as_given,
     )
     recommend_to_file(source, request, file_format, output)
 

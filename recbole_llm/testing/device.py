@@ -51,9 +51,7 @@ def _run(
     stays = not on_device if asked is None else torch.device(asked).type != DEVICE.type
     if stays:
         return result
-    arguments = {
-        id(t.inner): t for t in on_device
-    }  # a tensor that is changed in place stays the same object
+    arguments = {id(t.inner): t for t in on_device}  # changed in place, a tensor stays the same
 
     def placed(value: object) -> Any:
         if not isinstance(value, Tensor):
