@@ -95,7 +95,7 @@ def recommend(
     source = ModelSource(checkpoint, folder, config_file_list, argv)
     request = Request(
         users=users if users in (None, "all") else parse_names(users),
-        items=items and parse_names(items),
+        items=None if items is None else parse_names(items),
         histories=None if histories is None else read_histories(histories),
         mask_history=not keep_history,
         candidates=None if candidates is None else read_ids(candidates),

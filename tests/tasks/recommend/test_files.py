@@ -83,6 +83,11 @@ def test_malformed_files_of_histories_are_refused(
     assert done.exit_code == 2 and message in done.output
 
 
+def test_an_empty_list_of_items_holds_no_id(checkpoints: dict[str, str]) -> None:
+    command = ["recommend", f"--checkpoint={checkpoints['SASRec']}", "--items="]
+    assert "items: no id given" in CliRunner().invoke(main, command).output
+
+
 @pytest.mark.parametrize(
     ("histories", "said"),
     [
