@@ -82,13 +82,6 @@ class Between:
     high: float
 
 
-def with_default(where: Between | tuple[Any, ...], default: Any) -> Between | tuple[Any, ...]:
-    """Extend a range or choices so that it includes the default."""
-    if isinstance(where, Between):
-        return Between(min(where.low, default), max(where.high, default))
-    return where if default in where else (default, *where)
-
-
 Space = Mapping[str, Between | tuple[Any, ...]]  # of a search: {key: range or choices}
 
 

@@ -19,7 +19,6 @@ from recbole_llm.core.settings import (
     Space,
     as_list,
     check_divides,
-    with_default,
 )
 
 Numbers = NonNegative | list[NonNegative]
@@ -98,13 +97,16 @@ class StockSettings(Settings):
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
         """The keys that the model has with a value of a searched type; the value is a candidate."""
-        found = {}
+        found: dict[str, Between | tuple[Any, ...]] = {}
         for key, where in {**cls.search_space, **FIT.get(config["model"], {})}.items():
             value: Any = config[key] if key in config else None
             kind: Any = list if key == "mlp_hidden_size" else (int, float)
-            # A logarithmic scale cannot begin at 0.
-            if isinstance(value, kind) and not (isinstance(where, Between) and value <= 0):
-                found[key] = with_default(where, value)
+            if not isinstance(value, kind):
+                continue
+            if not isinstance(where, Between):
+                found[key] = where if value in where else (value, *where)
+            elif value > 0:  # a logarithmic scale cannot begin at 0
+                found[key] = Between(min(where.low, value), max(where.high, value))
         return found
 
     def check(self, config: ConfigLike) -> None:
