@@ -83,7 +83,6 @@ def loaded_allocator() -> str:
 @cache
 def _tune_glibc() -> str:
     mallopt = _process().mallopt
-    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     done = mallopt(M_TRIM_THRESHOLD, _KEPT) and mallopt(M_TOP_PAD, _TOP_PAD)
     done = done and (mallopt(M_MMAP_THRESHOLD, _KEPT) or mallopt(M_MMAP_THRESHOLD, _OLD_MMAP_LIMIT))
     return "glibc keeps freed memory" if done else "left alone (mallopt refused)"
