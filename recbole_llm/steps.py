@@ -45,9 +45,8 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
         check_start_numbers(config, train_dataset)
         try:
             model = config.model_class(config, train_dataset)
-            if initialize_items(config, model, train_dataset) and isinstance(
-                model, SequenceTraining
-            ):
+            tables = initialize_items(config, model, train_dataset)
+            if tables and isinstance(model, SequenceTraining):
                 model.scale_first_scores(RunSettings.of(config).item_init_score_std)
             release_heap(config)
             model = model.to(config["device"])

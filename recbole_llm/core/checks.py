@@ -212,7 +212,7 @@ def _check_finite(values: Mapping[str, Any], inside: str = "") -> None:
 
 def _check_processes(given: Mapping[str, Any]) -> None:
     asked = [key for key in ("nproc", "world_size") if given.get(key) not in (None, -1, 0, 1)]
-    asked += [key for key in ("local_rank",) if key in given]
+    asked += given.keys() & {"local_rank"}
     if asked:
         raise ValueError(
             f"{asked[0]}: this command does not start processes or set their ranks; start it with "

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from recbole.config import Config
 
 FOLDER = "log"
-_SHOWN = {"shown": True}  # marks records that the screen shows even of a quiet run
 _FILE_FORMAT = ("%(asctime)-15s %(levelname)s  %(message)s", "%a %d %b %Y %H:%M:%S")
 _failed: str | None = None  # log file of the latest run that failed
 _SCREEN_FORMAT = ("%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M")
@@ -123,7 +122,7 @@ class _File(logging.FileHandler):
 
 def show(text: str) -> None:
     """Log a text that the screen shows even of a quiet run."""
-    logging.getLogger("recbole_llm").info(text, extra=_SHOWN)
+    logging.getLogger("recbole_llm").info(text, extra={"shown": True})  # see `Screen.filter`
 
 
 def init_log(config: Config, to_file: bool = True) -> None:

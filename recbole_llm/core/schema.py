@@ -21,7 +21,6 @@ from recbole_llm.core.settings import split_to_list
 from recbole_llm.core.yaml_files import ConfigLoader
 
 RECBOLE = Path(recbole.__file__).parent
-FLAGS = ("verbose",)  # keys that need no value on the command line
 # RecBole's models that read item columns by name, and the key that lists the columns.
 ITEM_FEATURES = {
     **dict.fromkeys(("SASRecF", "GRU4RecF", "FDSA"), "selected_features"),
@@ -89,7 +88,7 @@ def parse_command_line(argv: Iterable[str]) -> dict[str, str]:
 def _next_value(key: str, rest: deque[str]) -> str:
     if rest and not rest[0].startswith("--"):
         return rest.popleft()
-    if key in FLAGS:
+    if key == "verbose":  # the only key that needs no value
         return "True"
     raise ValueError(f"argument '--{key}' has no value; write --{key}=value")
 
