@@ -21,7 +21,7 @@ class HashEncoder:
         self.layer = 0  # so that it also stands in for a decoder with hidden states
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32 unit vectors, one per text."""
+        """Return float32 unit vectors, one per text; zeros for a text without words."""
         rows = [self._vector(text) for text in texts]
         return np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
 
