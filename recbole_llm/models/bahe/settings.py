@@ -12,6 +12,7 @@ from recbole_llm.core.settings import (
     FieldName,
     Flag,
     ModelName,
+    Natural,
     Positive,
     Prompt,
     Share,
@@ -85,7 +86,7 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     None: MAX_ITEM_LIST_LENGTH // 4 + 1, for more context per target in twice the time."""
     learning_rate: Positive = 0.0005
     """Learning rate."""
-    stopping_step: Count = 2
+    stopping_step: Natural = 2
     """Evaluations without improvement on validation that early stopping allows."""
 
     @classmethod

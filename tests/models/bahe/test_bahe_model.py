@@ -306,6 +306,10 @@ def test_errors_name_the_key(keys: dict[str, Any], message: str) -> None:
         make(**keys)
 
 
+def test_early_stopping_may_end_at_the_first_evaluation_without_improvement() -> None:
+    assert make(stopping_step=0)[0]["stopping_step"] == 0
+
+
 def test_new_items_are_encoded_alone_and_new_interactions_not_at_all() -> None:
     from recbole_llm.data.create import create_dataset
     from recbole_llm.features.attach import encode_dataset
