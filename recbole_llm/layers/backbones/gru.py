@@ -33,9 +33,8 @@ class GRU4RecBackbone(SequenceBackbone):
         self.dropout = Dropout(hidden_dropout_prob)
         self.gru = nn.GRU(hidden_size, width, n_layers, bias=False, batch_first=True)
         self.dense = nn.Linear(width, hidden_size)
-        for name, weight in self.gru.named_parameters():
-            if name.startswith("weight"):
-                nn.init.xavier_uniform_(weight)
+        for weight in self.gru.parameters():
+            nn.init.xavier_uniform_(weight)
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]."""
