@@ -18,21 +18,15 @@ def frequency_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
             a bin, so that there may be fewer bins; items without training interactions are in
             the last bin.
     """
-    bins = np.zeros(len(counts), dtype=np.int64)
-    bins[1:] = _equal_bins(counts[1:], n_bins)
-    return bins
-
-
-def _equal_bins(counts: np.ndarray, n_bins: int) -> np.ndarray:
-    values, group = np.unique(-counts, return_inverse=True)
-    sizes = np.bincount(group, minlength=len(values)) * -values  # interactions of a group
+    values, group, items = np.unique(-counts[1:], return_inverse=True, return_counts=True)
+    sizes = items * -values  # interactions of a group
     # A group's middle interaction decides its bin, so that bins err in both directions alike.
     middle = np.cumsum(sizes) - sizes / 2
-    bins = np.floor(middle * n_bins / max(1, counts.sum())).clip(0, n_bins - 1)
+    bins = np.floor(middle * n_bins / max(1, sizes.sum())).clip(0, n_bins - 1)
     # A group larger than two bins leaves the bins before it empty: number the others anew.
     _, bins = np.unique(bins, return_inverse=True)
     bins[values == 0] = n_bins - 1
-    return 1 + bins[group]
+    return np.concatenate([[0], 1 + bins[group]])
 
 
 def gate_weights(alpha: Tensor) -> Tensor:
