@@ -49,15 +49,12 @@ class InteractionGraph(nn.Module):
         user_degrees, item_degrees = (
             np.diff(m.indptr).astype(np.int64) for m in (by_user, by_item)
         )
-        for name, array in (
-            ("user_starts", by_user.indptr[:-1]),
-            ("user_items", by_user.indices),
-            ("item_starts", by_item.indptr[:-1]),
-            ("item_users", by_item.indices),
-            ("user_degrees", user_degrees),
-            ("item_degrees", item_degrees),
-        ):
-            self._keep(name, array.astype(np.int64))
+        self._keep("user_starts", by_user.indptr[:-1])
+        self._keep("user_items", by_user.indices)
+        self._keep("item_starts", by_item.indptr[:-1])
+        self._keep("item_users", by_item.indices)
+        self._keep("user_degrees", user_degrees)
+        self._keep("item_degrees", item_degrees)
         of_edge = np.repeat(user_degrees, user_degrees)  # d_u of each edge, by user
         self._keep("mean_by_user", 1.0 / of_edge)
         self._keep("edge_by_user", 1.0 / np.sqrt(of_edge * item_degrees[by_user.indices]))
@@ -72,11 +69,9 @@ class InteractionGraph(nn.Module):
         rank = np.arange(len(owner)) - by_user.indptr[owner]  # of an item among its user's items
         self._keep("gap_keys", owner * n_items + by_user.indices - 1 - rank)
 
-    def _keep(self, name: str, values: np.ndarray | Tensor) -> None:
-        tensor = torch.as_tensor(values)
-        if tensor.is_floating_point():
-            tensor = tensor.to(torch.get_default_dtype())
-        self.register_buffer(name, tensor, persistent=False)
+    def _keep(self, name: str, values: np.ndarray) -> None:
+        dtype = torch.get_default_dtype() if values.dtype.kind == "f" else torch.int64
+        self.register_buffer(name, torch.as_tensor(values, dtype=dtype), persistent=False)
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The unique pairs: users and items, int [m] each."""
