@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from recbole_llm.core import model_traits
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.keys.training import RecBoleTraining
 from recbole_llm.core.marks import NoEffectOnResults, PartOfProtocol
@@ -150,8 +151,9 @@ def _check_sequence_level(config: ConfigLike) -> None:
 
 
 def _check_sparse(config: ConfigLike) -> None:
-    """Refuse what would touch all rows of the table in each step."""
-    if not supports_sequence_level(getattr(config, "model_class")):
+    """Refuse what would touch all rows of the table in each step, and models in phases."""
+    model = getattr(config, "model_class")
+    if not supports_sequence_level(model) or model_traits.is_phased(model):
         raise ValueError(f"item_table: {config['model']} has no sparse item table; leave it dense")
     if config["loss_type"] == "CE":
         raise ValueError(

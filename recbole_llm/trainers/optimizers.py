@@ -9,7 +9,6 @@ from recbole.config import Config
 from torch import Tensor, nn
 from torch.optim import Optimizer, SparseAdam
 
-from recbole_llm.core import model_traits
 from recbole_llm.core.processes import distributed
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
@@ -58,8 +57,7 @@ def sparse_table(model: nn.Module, config: Config) -> nn.Embedding | None:
     """The model's item table, set to give sparse gradients; None unless ``item_table: sparse``.
 
     Raises:
-        ValueError: the model has no such table, or trains in phases, or several GPUs would have to
-            sum its gradients.
+        ValueError: the model has no such table, or several GPUs would have to sum its gradients.
     """
     if config["item_table"] != "sparse":
         return None
@@ -69,7 +67,7 @@ def sparse_table(model: nn.Module, config: Config) -> nn.Embedding | None:
             "dense, or train in one process"
         )
     table = getattr(model, "item_embedding", None)
-    if not isinstance(table, nn.Embedding) or model_traits.is_phased(model):
+    if not isinstance(table, nn.Embedding):
         raise ValueError(f"item_table: {config['model']} has no sparse item table; leave it dense")
     table.sparse = True
     return table

@@ -82,6 +82,7 @@ def test_both_parts_resume_with_their_moments() -> None:
     ("SASRec", {"weight_decay": 0.1}, "weight_decay: needs the gradients of all items"),
     ("SASRec", {"learner": "SGD"}, "learner: with item_table: sparse, the table is trained by"),
     ("LightGCN", {}, "item_table: LightGCN has no sparse item table"),
+    ("PAD", {}, "item_table: PAD has no sparse item table"),
 ])  # fmt: skip
 def test_what_touches_all_rows_is_refused(
     model: str, changes: dict[str, Any], message: str
