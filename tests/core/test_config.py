@@ -558,7 +558,20 @@ def test_a_key_that_an_encoder_does_not_mind_is_named(kind: str, key: str, value
       "'pooling_mode' is read only with --head=MLP or DIN, not with DCN"),
      ("Molar", {"lora_rank": 4}, "'lora_rank' is read only with --tuning=lora, not with full"),
      ("SASRec", {"item_init_std": 0.3},
-      "'item_init_std' is read only with --item_init=llm, not with None")],
+      "'item_init_std' is read only with --item_init=llm, not with None"),
+     ("Molar", {"fusion": "no_alignment", "temperature": 0.2},
+      "'temperature' is read only with --fusion=post_alignment, not with no_alignment"),
+     ("Molar", {"same_item": 0.9}, "'same_item' is read only with --loss_type=NCE, not with CE"),
+     ("PAD", {"backbone": "Caser", "score_std": 1.0},
+      "'score_std' is read only with --backbone=SASRec or BERT4Rec, not with Caser"),
+     ("LLMESR", {"views": "semantic", "share_backbone": False},
+      "'share_backbone' is read only with --views=both, not with semantic"),
+     ("AlphaRec", {"negatives": "in_batch", "n_neg": 8},
+      "'n_neg' is read only with --negatives=sampled, not with in_batch"),
+     ("AlphaRec", {"text_map": "linear", "map_hidden_size": 8},
+      "'map_hidden_size' is read only with --text_map=mlp, not with linear"),
+     ("LLMCF", {"thoughts": "none", "reconstruction_weight": 0.2},
+      "'reconstruction_weight' is read only with --thoughts=llm or item_text, not with none")],
 )  # fmt: skip
 def test_a_key_that_another_value_of_a_key_would_read_is_named(
     model: str, own: dict[str, object], said: str

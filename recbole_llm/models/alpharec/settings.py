@@ -72,6 +72,12 @@ class AlphaRecSettings(Settings):
     valid_metric: FieldName = "NDCG@10"
     """Metric that picks the best epoch, on validation (authors: on the test set)."""
 
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """See `Settings`."""
+        own = {"n_neg": ("negatives", ("sampled",)), "map_hidden_size": ("text_map", ("mlp",))}
+        return super().readers() | own
+
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError for RecBole's sampler with sample_by: user or negatives: in_batch."""
         sampling = self.train_neg_sample_args

@@ -49,6 +49,13 @@ class ThoughtSettings(Settings):
     thought_seed: Natural = 0
     """Seed for drawing the examples."""
 
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """See `Settings`."""
+        written = dict.fromkeys(("thought_candidates", "thought_prompt"), ("thoughts", ("llm",)))
+        rebuilt = {"reconstruction_weight": ("thoughts", ("llm", "item_text"))}
+        return super().readers() | written | rebuilt
+
     def check(self, config: ConfigLike) -> None:
         """Raise PromptError for a template that cannot be found, parsed or filled."""
         from recbole_llm.features.contents.templates import find_template

@@ -92,6 +92,12 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
     MAX_ITEM_LIST_LENGTH: Count = 50
     """Longest history, in items; authors: 200."""
 
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """See `Settings`."""
+        of_both = ("cross_attention", "cross_heads", "share_backbone")
+        return super().readers() | dict.fromkeys(of_both, ("views", ("both",)))
+
     @model_validator(mode="after")
     def _cross_heads_divide(self) -> Self:
         check_divides(self, "cross_heads", "hidden_size")

@@ -125,6 +125,13 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     content_stopping_step: Natural | None = None
     """Stopping step of the content model's phase; None: stopping_step."""
 
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """See `Settings`."""
+        of_alignment = ("id_model", "alignment_weight", "alignment_positions", "temperature")
+        own = dict.fromkeys(of_alignment, ("fusion", ("post_alignment",)))
+        return super().readers() | own | {"same_item": ("loss_type", ("NCE",))}
+
     @model_validator(mode="after")
     def _decoder_heads_divide(self) -> Self:
         check_divides(self, "decoder_heads", "decoder_size")

@@ -18,7 +18,7 @@ from recbole_llm.core.settings import (
     Positive,
     Space,
 )
-from recbole_llm.layers.backbones.settings import Activation, BackboneSettings
+from recbole_llm.layers.backbones.settings import TRANSFORMERS, Activation, BackboneSettings
 from recbole_llm.models.settings import Checkpoint, SequentialSettings
 
 PHASES = ("pretrain", "align", "disentangle")
@@ -108,3 +108,9 @@ class PADSettings(BackboneSettings, SequentialSettings):
     """Initial gate logit of the aligned expert; -4 (authors) starts it at a share of 1 %."""
     valid_metric: FieldName = "MRR@10"
     """Metric that picks the best epoch, on validation."""
+
+    @classmethod
+    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """See `Settings`."""
+        own = dict.fromkeys(("attention_bias", "score_std"), ("backbone", TRANSFORMERS))
+        return super().readers() | own
