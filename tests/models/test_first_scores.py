@@ -47,7 +47,7 @@ def test_zero_leaves_the_norm(model: str) -> None:
 @torch.no_grad()
 def test_pads_id_and_llm_expert_start_alike() -> None:
     testing.write_tiny_dataset("dataset")
-    keys = {**QUIET, "score_std": 0.5, "data_path": "dataset"}
+    keys = {**QUIET, "score_std": 0.5, "item_dropout_prob": 0.5, "data_path": "dataset"}
     config = Config("PAD", "tiny", config_dict=keys)
     made: Any = build_model(config, load_data(config)[1].dataset).eval()
     for name in ("id", "llm"):

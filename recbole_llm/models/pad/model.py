@@ -188,6 +188,7 @@ def _build_experts(settings: PADSettings, n_items: int, text: FrozenEmbedding) -
     if settings.score_std:
         all_ids = torch.arange(n_items, device=ids.weight.device)
         for name in ("id", "llm"):  # the aligned expert's norm becomes a copy
-            norm, vectors = backbones[name].output_norm(), items[name](all_ids)
-            scale_scores(norm, vectors, settings.score_std)
+            vectors = items[name].eval()(all_ids)  # without dropout, as scores are
+            scale_scores(backbones[name].output_norm(), vectors, settings.score_std)
+            items[name].train()
     return experts
