@@ -15,6 +15,7 @@ ValueError: dropout: expected a number of at least 0 and below 1, got 1.5
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol, Self
@@ -83,14 +84,17 @@ class Between:
 
 
 Space = Mapping[str, Between | tuple[Any, ...]]  # of a search: {key: range or choices}
+Readers = Mapping[str, tuple[str, tuple[str, ...]]]
 
 
 class Settings(BaseModel):
     """Base of the settings classes; a subclass checks several fields together in its validators.
 
-    ``search_space`` is what ``recbole-llm tune`` searches; it contains the defaults.
+    ``search_space`` is what ``recbole-llm tune`` searches; it contains the defaults. ``read_with``
+    is {key: (other key, values)} of keys that are read only with these values of another key.
     """
 
+    read_with: ClassVar[Readers] = {}
     search_space: ClassVar[Space] = {}
 
     model_config = ConfigDict(
@@ -123,10 +127,9 @@ class Settings(BaseModel):
             raise _in_one_line(cls, error, values) from None
 
     @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """{key: (other key, values)} of keys that are read only with these values of another key.
-        A subclass adds its own keys to those of `super`."""
-        return {}
+    def readers(cls) -> Readers:
+        """`read_with` of the class and of its bases."""
+        return dict(ChainMap(*(vars(base).get("read_with", {}) for base in cls.__mro__)))
 
     @classmethod
     def unread(cls, config: ConfigLike) -> dict[str, tuple[str, list[str]]]:

@@ -17,6 +17,7 @@ from recbole_llm.core.settings import (
     NonNegative,
     OneOrMore,
     Positive,
+    Readers,
     Settings,
     Text,
 )
@@ -133,15 +134,17 @@ class TowerSettings(Settings):
     """AutoInt: whether the attention has a residual connection."""
 
     @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
+    def readers(cls) -> Readers:
         """See `Settings`; `backbone` or `head` names the context model."""
         choosers = [key for key in ("backbone", "head") if key in cls.model_fields]
-        readers = {key: (chooser, names) for chooser in choosers for key, names in _READERS.items()}
-        return super().readers() | readers
+        own = {key: (chooser, names) for chooser in choosers for key, names in _READERS.items()}
+        return {**super().readers(), **own}
 
 
 class DecoderSettings(Settings):
     """A pre-trained decoder, or blocks of one, in a model."""
+
+    read_with = {"lora_rank": ("tuning", ("lora",))}
 
     tuning: Literal["full", "lora", "frozen"] = "full"
     """What is trained of the decoder: all blocks that are used (full), low-rank adapters (lora),
@@ -151,8 +154,3 @@ class DecoderSettings(Settings):
     gradient_checkpointing: Flag = False
     """Whether the decoder's activations are recomputed for the gradients instead of kept, which
     takes less memory and more time."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`."""
-        return super().readers() | {"lora_rank": ("tuning", ("lora",))}

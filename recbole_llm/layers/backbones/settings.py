@@ -55,6 +55,8 @@ class TransformerSettings(Settings):
 class BackboneSettings(TransformerSettings):
     """The sequence backbone; a key that is None keeps the backbone's own default."""
 
+    read_with = {key: ("backbone", names) for key, names in _READERS.items()}
+
     backbone: Backbone = "SASRec"
     """Sequence backbone: SASRec, GRU4Rec, BERT4Rec or Caser; all causal."""
     gru_hidden_size: Count | None = None
@@ -65,8 +67,3 @@ class BackboneSettings(TransformerSettings):
     """Caser's vertical filters; None: 4."""
     nh: Count | None = None
     """Caser's horizontal filters of each height; None: 8."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`."""
-        return super().readers() | {key: ("backbone", names) for key, names in _READERS.items()}

@@ -29,6 +29,8 @@ class AlphaRecSettings(Settings):
         "map_hidden_size": (512, 1024, 2048),
     }
 
+    read_with = {"n_neg": ("negatives", ("sampled",)), "map_hidden_size": ("text_map", ("mlp",))}
+
     text_map: Literal["mlp", "linear"] = "mlp"
     """The map from text to preference: mlp, or linear (the homomorphism probe); section 3.1."""
     text_whitening: Share = 0.75
@@ -71,12 +73,6 @@ class AlphaRecSettings(Settings):
     """Users per evaluation batch."""
     valid_metric: FieldName = "NDCG@10"
     """Metric that picks the best epoch, on validation (authors: on the test set)."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`."""
-        own = {"n_neg": ("negatives", ("sampled",)), "map_hidden_size": ("text_map", ("mlp",))}
-        return super().readers() | own
 
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError for RecBole's sampler with sample_by: user or negatives: in_batch."""

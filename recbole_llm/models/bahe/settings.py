@@ -37,6 +37,9 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         "vector_whitening": (0.0, 0.75),
     }
 
+    # The layers of RecBole's models are fixed.
+    read_with = dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",)))
+
     encoder: FieldName = "causal_lm"
     """Lower half: causal_lm, the decoder's blocks up to encoder_layer, or any other kind, whose
     vectors are mapped to the decoder's width."""
@@ -88,11 +91,6 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
     """Learning rate."""
     stopping_step: Natural = 2
     """Evaluations without improvement on validation that early stopping allows."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`; the layers of RecBole's models are fixed."""
-        return super().readers() | dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",)))
 
     def check(self, config: ConfigLike) -> None:
         """Raise ValueError for keys that do not go together, and for an invalid template."""

@@ -31,6 +31,11 @@ PROMPT_FIELDS = frozenset(("history", "target", "chosen"))
 class ThoughtSettings(Settings):
     """The examples, and the chains of thought about them."""
 
+    read_with = {
+        **dict.fromkeys(("thought_candidates", "thought_prompt"), ("thoughts", ("llm",))),
+        "reconstruction_weight": ("thoughts", ("llm", "item_text")),
+    }
+
     thoughts: Literal["llm", "item_text", "none"] = "llm"
     """What an example's chain-of-thought token holds. llm: the language model's text (paper);
     item_text: the text of the example's item (no language model); none: there is no token."""
@@ -48,13 +53,6 @@ class ThoughtSettings(Settings):
     thought.jinja."""
     thought_seed: Natural = 0
     """Seed for drawing the examples."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`."""
-        written = dict.fromkeys(("thought_candidates", "thought_prompt"), ("thoughts", ("llm",)))
-        rebuilt = {"reconstruction_weight": ("thoughts", ("llm", "item_text"))}
-        return super().readers() | written | rebuilt
 
     def check(self, config: ConfigLike) -> None:
         """Raise PromptError for a template that cannot be found, parsed or filled."""
@@ -121,6 +119,9 @@ class LLMCFSettings(
         "dropout_prob": (0.0, 0.2),
     }
 
+    # AutoInt has dropout_probs in place of dropout_prob.
+    read_with = {"dropout_prob": ("backbone", ("DIN", "DeepFM", "DCN"))}
+
     backbone: Tower = "DIN"
     """RecBole's model whose MLP gets the feature w."""
     mlp_hidden_size: Widths = [128, 64]
@@ -130,11 +131,6 @@ class LLMCFSettings(
     """Evaluations without improvement on validation that early stopping allows."""
     context_size: Count = 32
     """H, size of the tokens and of w."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`; AutoInt has dropout_probs in place of dropout_prob."""
-        return super().readers() | {"dropout_prob": ("backbone", ("DIN", "DeepFM", "DCN"))}
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -33,6 +33,10 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
         "hidden_dropout_prob": (0.1, 0.3, 0.5),
     }
 
+    read_with = dict.fromkeys(
+        ("cross_attention", "cross_heads", "share_backbone"), ("views", ("both",))
+    )
+
     views: Literal["both", "semantic", "collaborative"] = "both"
     """both (paper), or an ablation: semantic (w/o Co-view) or collaborative (w/o Se-view)."""
     text_whitening: Share = 0.5
@@ -91,12 +95,6 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
     """Learning rate; authors: 0.001."""
     MAX_ITEM_LIST_LENGTH: Count = 50
     """Longest history, in items; authors: 200."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`."""
-        of_both = ("cross_attention", "cross_heads", "share_backbone")
-        return super().readers() | dict.fromkeys(of_both, ("views", ("both",)))
 
     @model_validator(mode="after")
     def _cross_heads_divide(self) -> Self:

@@ -50,6 +50,14 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
         "item_codes": (0, 24, 48),
     }
 
+    read_with = {
+        **dict.fromkeys(
+            ("id_model", "alignment_weight", "alignment_positions", "temperature"),
+            ("fusion", ("post_alignment",)),
+        ),
+        "same_item": ("loss_type", ("NCE",)),
+    }
+
     fusion: Literal["post_alignment", "early_fusion", "no_alignment"] = "post_alignment"
     """How IDs take part: post_alignment (paper), or an ablation: early_fusion adds an ID embedding
     to every item vector, no_alignment leaves IDs out."""
@@ -124,13 +132,6 @@ class MolarSettings(MIRMSettings, DecoderSettings, BackboneSettings, SequentialS
     """Learning rate of the content model's phase; None: learning_rate."""
     content_stopping_step: Natural | None = None
     """Stopping step of the content model's phase; None: stopping_step."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`."""
-        of_alignment = ("id_model", "alignment_weight", "alignment_positions", "temperature")
-        own = dict.fromkeys(of_alignment, ("fusion", ("post_alignment",)))
-        return super().readers() | own | {"same_item": ("loss_type", ("NCE",))}
 
     @model_validator(mode="after")
     def _decoder_heads_divide(self) -> Self:

@@ -35,6 +35,8 @@ class PADSettings(BackboneSettings, SequentialSettings):
         "hidden_dropout_prob": (0.1, 0.3, 0.5),
     }
 
+    read_with = dict.fromkeys(("attention_bias", "score_std"), ("backbone", TRANSFORMERS))
+
     epochs: Count = 200
     """Maximum number of epochs of a phase; early stopping on validation usually ends it before."""
     learning_rate: Positive = 0.001
@@ -108,9 +110,3 @@ class PADSettings(BackboneSettings, SequentialSettings):
     """Initial gate logit of the aligned expert; -4 (authors) starts it at a share of 1 %."""
     valid_metric: FieldName = "MRR@10"
     """Metric that picks the best epoch, on validation."""
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """See `Settings`."""
-        own = dict.fromkeys(("attention_bias", "score_std"), ("backbone", TRANSFORMERS))
-        return super().readers() | own
