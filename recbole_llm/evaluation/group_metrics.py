@@ -125,16 +125,12 @@ def log_groups(results: Mapping[Group, Mapping[str, float]]) -> dict[str, float]
     return {f"{key} ({name})": value for name, own in by_name.items() for key, value in own.items()}
 
 
-def _format_cell(value: float | str) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
 def format_table(results: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]) -> str:
     """The groups' results as lines of text: size of the group, numbers evaluated, metrics."""
     columns = list(dict.fromkeys(key for own in results.values() for key in own))
     lines = [["group", "size", *columns]]
     for name, own in results.items():
-        lines.append(
-            [name, str(sizes[name]), *(_format_cell(own.get(key, "-")) for key in columns)]
-        )
+        cells = (own.get(key, "-") for key in columns)
+        shown = (f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells)
+        lines.append([name, str(sizes[name]), *shown])
     return "\n".join(aligned(lines, right=True))

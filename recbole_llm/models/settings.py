@@ -30,14 +30,13 @@ def _existing_file(file: str | None) -> str | None:
 
 
 Checkpoint = Annotated[Text | None, AfterValidator(_existing_file)]
-Loss = Literal["CE", "BCE", "BPR", "SSM"]
 Widths = Annotated[list[Count], Field(min_length=1), OneOrMore]  # of hidden layers
 
 
 class LossSettings(Settings):
     """Loss and training rows of a sequential model."""
 
-    loss_type: Loss = "CE"
+    loss_type: Literal["CE", "BCE", "BPR", "SSM"] = "CE"
     """CE (over the catalogue), BCE, BPR or SSM (sampled softmax). train_neg_sample_args sets the
     negatives of the last three, by default one per target; SSM needs more."""
     train_level: Literal["prefix", "sequence"] = "sequence"

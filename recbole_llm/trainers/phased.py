@@ -27,9 +27,6 @@ from recbole_llm.trainers.phase_logs import PhaseBoard, PhaseWriter
 from recbole_llm.trainers.resume_point import ResumePoint, part_file
 from recbole_llm.trainers.trainer import Trainer
 
-Result = tuple[float, Any]
-Callback = Callable[[int, float], None]
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -143,8 +140,8 @@ class PhasedTrainer(Trainer):
         verbose: bool = True,
         saved: bool = True,
         show_progress: bool = False,
-        callback_fn: Callback | None = None,
-    ) -> Result:
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, Any]:
         """Run the phases from the first that is not done; arguments and result as in RecBole.
 
         The score and the result are the last phase's; the model ends with its best weights.
