@@ -150,7 +150,7 @@ def _attach(config: Config, dataset: Dataset, spec: FeatureSpec, table: Embeddin
     field = {item_feature: dataset.iid_field, "user_text": dataset.uid_field}.get(spec.name)
     # Weights that the user configured take precedence.
     if field is not None and field not in (config["preload_weight"] or {}):
-        dataset._preloaded_weight[field] = table.matrix
+        dataset._preloaded_weight = {**dataset._preloaded_weight, field: table.matrix}
 
 
 @contextmanager

@@ -247,6 +247,8 @@ def test_a_feature_put_on_a_split_is_not_seen_by_the_others(
     attach.features_of(train, config)["user_text"]
     assert list(attach.attached_features(train)) == ["item_text", "user_text"]
     assert list(attach.attached_features(whole)) == ["item_text"]
+    assert list(train._preloaded_weight) == ["item_id", "user_id"]
+    assert list(whole._preloaded_weight) == ["item_id"]
 
 
 def test_hidden_states_are_a_decoders(
