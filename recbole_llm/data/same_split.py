@@ -13,6 +13,7 @@ from recbole_llm.data.settings import splits_at_random
 _KEYS = (
     "dataset", "benchmark_filename", "eval_args", "exact_times", "rm_dup_inter", "val_interval",
     "user_inter_num_interval", "item_inter_num_interval", "filter_inter_by_user_or_item",
+    "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD",
 )  # fmt: skip
 
 

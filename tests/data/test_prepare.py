@@ -14,10 +14,12 @@ from recbole.data.dataloader import UserDataLoader as RecBoleUserDataLoader
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.utils import KGDataLoaderState, init_seed
 
+from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.datasets.sequence import SequentialDataset
 from recbole_llm.data.prepare import data_preparation, get_dataloader
+from recbole_llm.data.same_split import check_same_split
 from recbole_llm.testing import write_tiny_dataset
 
 
@@ -46,6 +48,14 @@ def test_nothing_is_pickled_or_unpickled(
         prepare(config, create_dataset(config))
     assert not Path("executed").exists() and set(file.parent.iterdir()) == before
     assert "save_dataset and save_dataloaders: without effect" in caplog.text
+
+
+def test_other_times_or_ids_make_another_split(made: MakeConfig) -> None:
+    then = plain_config(made())
+    check_same_split(then, made(), "a.pth")
+    for key in ("TIME_FIELD", "USER_ID_FIELD", "ITEM_ID_FIELD"):
+        with pytest.raises(ValueError, match=rf"another split \({key}: .*, now rating\)"):
+            check_same_split(then, made(**{key: "rating"}), "a.pth")
 
 
 def test_features_of_the_items_that_a_model_names(tmp_path: Path) -> None:
