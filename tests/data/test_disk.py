@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import recbole
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_data import HAS_TS, assert_same_batches, assert_same_rows
 
@@ -327,7 +327,7 @@ def test_errors_are_those_of_memory(
 
 
 TIMES = st.sampled_from(["1", "-0", "1e3", "1_0", " 7", "0.1", "16777217"])
-WORDS = st.text(st.sampled_from("aé\"' ,;#1"), min_size=1, max_size=4)
+WORDS = st.text(st.sampled_from("aé\"' ,;#1\r"), min_size=1, max_size=4)
 QUOTED = st.text(st.sampled_from('aé"\n '), min_size=1, max_size=6).map(
     lambda word: '"' + word.replace('"', '""') + '"'
 )
@@ -348,18 +348,21 @@ def test_lines_that_end_by_carriage_returns_alone_are_refused(tmp_path: Path) ->
     rows=st.lists(st.tuples(WORDS | QUOTED, WORDS | QUOTED, TIMES), min_size=1, max_size=12),
     size=st.integers(1, 80),
     ending=st.sampled_from(["\n", "\r\n"]),
+    closed=st.booleans(),
 )
+@example(rows=[("a\r", "b", "1")], size=1, ending="\n", closed=False)
 @settings(max_examples=150)
 def test_blocks_read_what_a_table_does(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, str, str]],
     size: int,
     ending: str,
+    closed: bool,
 ) -> None:
     """Wherever blocks cut the file, they give the whole file's values, or both are refused."""
     path = tmp_path_factory.mktemp("file") / "a.inter"
     lines = ["\t".join(row) for row in rows]
-    path.write_bytes((ending.join([HEADER, *lines]) + ending).encode("utf-8"))
+    path.write_bytes((ending.join([HEADER, *lines]) + ending * closed).encode("utf-8"))
     source = InteractionFile(path, "user_id", "item_id", "timestamp")
 
     def read(at_once: int) -> Any:

@@ -73,7 +73,8 @@ def decode_file(path: Path, raw: bytes, encoding: str, first: int = 1) -> str:
     if "\r" not in text:
         return text
     # In a file without newlines, carriage returns end lines; in others they are part of values.
-    return text.replace("\r\n", "\n") if "\n" in text else text.replace("\r", "\n")
+    newlines = "\n" in text or first > 1
+    return text.replace("\r\n", "\n") if newlines else text.replace("\r", "\n")
 
 
 def parse_header(path: Path, line: str, separator: str) -> dict[str, str]:
