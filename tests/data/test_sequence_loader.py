@@ -200,3 +200,15 @@ def test_labels_of_the_targets(made: MakeConfig) -> None:
     assert {label for *_, label in got} == {0.0, 1.0}
     sampled = next(iter(train_loader(made, **labeled, **BPR)))
     assert "pos_label_list" not in sampled
+
+
+def test_further_columns_of_any_shape(made: MakeConfig) -> None:
+    config, fields = made(train_level="sequence"), ("timestamp", "rating", "tags", "weights")
+    config.model_class = type("Reading", (config.model_class,), {"sequence_fields": fields})
+    loader = data_preparation(config, SequentialDataset(config))[0]
+    spans = list(zip(loader.windows.start, loader.windows.end, strict=True))
+    batch = loader.collate_fn(torch.arange(len(spans)))
+    for field in fields:
+        for row, (start, end) in zip(batch[f"{field}_list"], spans, strict=True):
+            assert torch.equal(row[: end - start], loader.source.columns[field][start:end])
+            assert not row[end - start :].any()

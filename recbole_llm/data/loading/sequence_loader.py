@@ -13,6 +13,7 @@ from torch import Tensor
 from recbole_llm.core import model_traits
 from recbole_llm.core.config import Config
 from recbole_llm.data.loading.loaders import TrainDataLoader
+from recbole_llm.data.rows.histories import windows
 from recbole_llm.data.rows.interaction import SequenceInteraction
 from recbole_llm.data.rows.windows import WindowBatches, cut_windows, default_stride
 from recbole_llm.data.settings import EngineSettings
@@ -33,8 +34,8 @@ class SequenceTrainDataLoader(TrainDataLoader):
       position is not supervised (padding, and context that another window supervises);
     - ``neg_item_id_list`` [B, L_batch, k], when ``train_neg_sample_args`` asks for k negatives:
       drawn by the split's sampler for each supervised target, 0 elsewhere;
-    - ``<field>_list`` [B, L_batch] for each further column of the interactions that the model class
-      names in ``sequence_fields``;
+    - ``<field>_list`` [B, L_batch, *] for each further column of the interactions that the model
+      class names in ``sequence_fields``;
     - ``pos_label_list`` [B, L_batch], where interactions have labels and no negatives are drawn:
       the label of each supervised target, 0 elsewhere.
 
@@ -92,8 +93,8 @@ class SequenceTrainDataLoader(TrainDataLoader):
             f"pos_{self.list_field}": targets,
         }
         for field in self.further_fields:
-            column = self.source.columns[field].unfold(0, widest, 1).index_select(0, start)
-            batch[f"{field}{self.config['LIST_SUFFIX']}"] = column * real
+            column = windows(self.source.columns[field], start, length, widest, None)
+            batch[f"{field}{self.config['LIST_SUFFIX']}"] = column
         if self.neg_sample_args["distribution"] != "none":
             batch[f"{self.config['NEG_PREFIX']}{self.list_field}"] = self._negatives(
                 user, targets, supervised
