@@ -10,6 +10,7 @@ import pytest
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.datasets.vocabulary import new_items
+from recbole_llm.features.contents.prompts import item_texts
 from recbole_llm.testing import write_tiny_dataset
 
 INTER = ["user_id", "item_id", "timestamp"]
@@ -43,7 +44,7 @@ def test_items_of_a_knowledge_graph(
         assert entities[number] == f"e{item[1:]}"
 
 
-def test_a_listed_item_that_a_filter_drops_stays_out() -> None:
+def test_a_listed_item_that_a_filter_drops_stays_out(caplog: pytest.LogCaptureFixture) -> None:
     folder = write_tiny_dataset("dataset")
     add(folder / "tiny.item", ["i60\tNew\tdrama\t1999\t3.5", "i61\tDear\tdrama\t1999\t900"])
     columns = {"inter": INTER, "item": ["item_id", "price"]}
@@ -52,7 +53,11 @@ def test_a_listed_item_that_a_filter_drops_stays_out() -> None:
     tokens = dataset.field2id_token["item_id"].tolist()
     assert "i60" in tokens and "i61" not in tokens
     assert new_items(dataset.config, dataset) == []
-    assert new_items(dataset.config, load("BPR", "tiny", **prices)) == ["i60"]
+    dataset = load("BPR", "tiny", **prices)
+    assert new_items(dataset.config, dataset) == ["i60"]
+    with caplog.at_level("INFO"):
+        item_texts(dataset.config, dataset)
+    assert "1 more items of the item file have no interactions" in caplog.text
 
 
 def test_items_that_are_in_histories_alone_keep_their_columns() -> None:

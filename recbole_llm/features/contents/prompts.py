@@ -51,7 +51,7 @@ def item_texts(config: Config, dataset: Dataset, tokens: Sequence[str] | None = 
     file = item_file(config, dataset)
     rows = file.rows_by_id(dataset.iid_field)
     if all_items:
-        _report_new_items(len(rows.keys() - set(tokens)))
+        _report_new_items(len(rows.keys() - {*tokens, *getattr(dataset, "filtered_items", ())}))
     template = PromptSettings.of(config).item_template(config["dataset"])
     labels = {f: _label(f, file.types) for f in descriptive_fields(config, file, dataset.iid_field)}
     if "fields" in template.variables() and not labels:
