@@ -8,13 +8,9 @@ replaced: see `feature_tables`.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import torch
 from recbole.config import Config
 from recbole.data.dataset import Dataset
 
@@ -26,6 +22,7 @@ from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec, resolve
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.processes import distributed
+from recbole_llm.core.processes.randomness import keep_random_state
 from recbole_llm.features.build import build_feature
 from recbole_llm.features.encoders.base import encoder_spec
 from recbole_llm.features.settings import (
@@ -62,7 +59,7 @@ class Features:
         spec = get_registry().find(FeatureSpec, name)
         if name in tables and tables.built_under[name] == _settings_digest(self._config, spec):
             return tables[name]
-        with distributed.main_first(), _keep_random_state():  # others read the store
+        with distributed.main_first(), keep_random_state():  # others read the store
             table = build_feature(spec, self._config, self._dataset)
         _attach(self._config, self._dataset, spec, table)
         return table
@@ -90,7 +87,7 @@ def encode_dataset(config: Config, dataset: Dataset) -> Encoded:
     tables = attached_features(dataset)
     if tables.is_put_by_hand(spec.name):
         return Encoded(tables[spec.name], None)
-    with _keep_random_state():
+    with keep_random_state():
         encoded = encode_items(config, dataset)
     _attach(config, dataset, spec, encoded.table)
     return encoded
@@ -151,16 +148,3 @@ def _attach(config: Config, dataset: Dataset, spec: FeatureSpec, table: Embeddin
     # Weights that the user configured take precedence.
     if field is not None and field not in (config["preload_weight"] or {}):
         dataset._preloaded_weight = {**dataset._preloaded_weight, field: table.matrix}
-
-
-@contextmanager
-def _keep_random_state() -> Iterator[None]:
-    """Restore the random state afterward, since loading an encoder draws numbers: the split and the
-    weights that follow must not depend on whether the vectors were already stored."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)

@@ -26,6 +26,7 @@ from recbole_llm.core.digest import digest
 from recbole_llm.core.files import check_folder, file_lock
 from recbole_llm.core.log import show
 from recbole_llm.core.plugins.registry import StageSpec, resolve
+from recbole_llm.core.processes.randomness import keep_random_state
 from recbole_llm.core.versions import installed
 from recbole_llm.features.stored.store import cache_dir
 
@@ -147,7 +148,8 @@ class Stage(ABC):
                 return units, 0
             folder = self.path.with_name(f"{self.path.name}.part")
             folder.mkdir(exist_ok=True)
-            before, done = self._check_units(self.work(folder))
+            with keep_random_state():
+                before, done = self._check_units(self.work(folder))
             self._publish(folder, before + done)
             return before, done
 

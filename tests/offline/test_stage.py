@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from recbole_llm.core.plugins.registry import StageSpec
 from recbole_llm.offline import stage as stage_module
@@ -46,6 +47,18 @@ def test_a_stage_is_done_once_and_found_again(tmp_path: Path) -> None:
     again = stage(tmp_path)
     assert str(again.complete()) == "counting: there already (3 numbers)"
     assert sorted(f.name for f in again.path.iterdir()) == ["0", "1", "2", "manifest.json"]
+
+
+def test_work_changes_no_random_numbers_that_follow(tmp_path: Path) -> None:
+    class Drawing(Counting):
+        def work(self, folder: Path) -> tuple[int, int]:
+            torch.manual_seed(0)  # such as for the weights of an adapter
+            return super().work(folder)
+
+    state = torch.get_rng_state()
+    config = {"embedding_cache_dir": str(tmp_path), "n": 1}
+    assert Drawing(config, SimpleNamespace(name="d")).complete().units_done == 1
+    assert torch.get_rng_state().equal(state)
 
 
 @pytest.mark.parametrize("change", [{"n": 4}, {"of": "e"}])

@@ -40,3 +40,18 @@ def same_numpy_randomness() -> Iterator[None]:
     yield
     if not distributed.is_main():
         np.random.set_state(own)
+
+
+@contextmanager
+def keep_random_state() -> Iterator[None]:
+    """Restore the random state afterward, since offline work and loading an encoder draw numbers:
+    the split and the weights that follow must not depend on whether results were stored before."""
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
