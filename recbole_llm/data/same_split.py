@@ -33,7 +33,7 @@ def check_same_split(then: Mapping[str, Any], config: Config, file: object) -> N
     if now.get("split_seed") is not None:
         keys = [key for key in keys if key != "seed"]
     for key in (key for key in keys if key in then and key in now):
-        before, here = _split(then[key]), _split(now[key])
+        before, here = _split(key, then[key]), _split(key, now[key])
         if before != here:
             raise ValueError(
                 f"'{file}' was trained on another split ({key}: {one_line(before)}, now "
@@ -42,8 +42,8 @@ def check_same_split(then: Mapping[str, Any], config: Config, file: object) -> N
             )
 
 
-def _split(value: Any) -> Any:
+def _split(key: str, value: Any) -> Any:
     """`eval_args` without `mode`, which does not affect the split; other values unchanged."""
-    if not isinstance(value, Mapping):
+    if key != "eval_args" or not isinstance(value, Mapping):
         return value
-    return {key: part for key, part in value.items() if key != "mode"}
+    return {name: part for name, part in value.items() if name != "mode"}

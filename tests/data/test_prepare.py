@@ -50,12 +50,15 @@ def test_nothing_is_pickled_or_unpickled(
     assert "save_dataset and save_dataloaders: without effect" in caplog.text
 
 
-def test_other_times_or_ids_make_another_split(made: MakeConfig) -> None:
+def test_what_makes_another_split(made: MakeConfig) -> None:
     then = plain_config(made())
     check_same_split(then, made(), "a.pth")
     for key in ("TIME_FIELD", "USER_ID_FIELD", "ITEM_ID_FIELD"):
         with pytest.raises(ValueError, match=rf"another split \({key}: .*, now rating\)"):
             check_same_split(then, made(**{key: "rating"}), "a.pth")
+    check_same_split(then, made(eval_args=leave_one_out(mode="uni100")), "a.pth")
+    with pytest.raises(ValueError, match=r"another split \(val_interval: "):
+        check_same_split({**then, "val_interval": {}}, made(val_interval={"mode": ["a"]}), "a.pth")
 
 
 def test_features_of_the_items_that_a_model_names(tmp_path: Path) -> None:
