@@ -37,6 +37,7 @@ class _ArrayDrawing:
     train_split: Any
     alpha: float
     distribution: str
+    item_num: int
     sampling: Callable[[int], IntArray]
 
     def _get_candidates_list(self) -> IntArray:
@@ -77,6 +78,21 @@ class _ArrayDrawing:
         own = self._prob[index] > np.random.random(sample_num)
         return np.where(own, self._keys[index], self._alias[index])
 
+    @property
+    def _drawn(self) -> IntArray:
+        """The items that can be drawn."""
+        return self._keys if self.distribution == "popularity" else np.arange(1, self.item_num)
+
+    def _check_left(self, used: IntArray) -> None:
+        """Refuse used items, as the keys of `UserItems`, that leave a user no negatives."""
+        drawn = self._drawn
+        users = used[np.isin(used % self.item_num, drawn)] // self.item_num
+        if (np.bincount(users) == len(drawn)).any():
+            raise ValueError(
+                "some users have used every item that negatives are drawn from, so they can have "
+                "no negatives; drop them with user_inter_num_interval, or add items"
+            )
+
     def _draw_items(self, count: int, refused: Callable[[Any, IntArray], BoolArray]) -> Tensor:
         """Draw items for `count` rows, int [count], and again where refused(rows, items)."""
         values = self.sampling(count)
@@ -109,12 +125,7 @@ class Sampler(_ArrayDrawing, RecBoleSampler):  # type: ignore[misc]
 
     def check(self) -> None:
         """Raise ValueError if some user has used every item that can be drawn."""
-        drawn = np.arange(1, self.item_num)
-        if self.distribution == "popularity":
-            drawn = self._keys
-        used = self.used_ids.keys
-        known = used[np.isin(used % self.item_num, drawn)]
-        _check_left(np.bincount(known // self.item_num), len(drawn))
+        self._check_left(self.used_ids.keys)
 
     def sample_by_key_ids(self, key_ids: IntArray, num: int) -> Tensor:
         """Draw num negatives per user: int [B] -> int [num · B], all users' first ones first."""
@@ -141,8 +152,7 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
     def set_phase(self, phase: str) -> RepeatableSampler:
         """The sampler of a phase; ValueError if there is only one item to draw."""
         sampler: RepeatableSampler = super().set_phase(phase)
-        drawn = len(self._keys) if self.distribution == "popularity" else self.item_num - 1
-        if drawn < 2:
+        if len(self._drawn) < 2:
             raise ValueError("all negatives would be one item, which is each row's own; add items")
         return sampler
 
@@ -158,9 +168,7 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
         Raises:
             ValueError: some user has every item that can be drawn.
         """
-        n, drawn = self.item_num, np.arange(1, self.item_num)
-        if self.distribution == "popularity":
-            drawn = self._keys
+        n = self.item_num
         used = [
             users * n + items
             for part in (self.train_split, *parts[1:])
@@ -173,22 +181,13 @@ class RepeatableSampler(_ArrayDrawing, RecBoleRepeatableSampler):  # type: ignor
                 lists = held_out[getattr(part, f"{part.iid_field}_list_field")].numpy()  # [R, L]
                 used.append((users[:, None] * n + lists)[lists != 0])
         sampler, keys = copy.copy(self), sorted_unique(np.concatenate(used))
-        _check_left(np.bincount(keys[np.isin(keys % n, drawn)] // n), len(drawn))
+        self._check_left(keys)
         sampler.excluded = UserItems(keys, self.train_split.user_num, n)
         return sampler
 
     def _refused(self, users: IntArray, own: IntArray, values: IntArray) -> BoolArray:
         same: BoolArray = values == own
         return same if self.excluded is None else same | self.excluded.contains(users, values)
-
-
-def _check_left(used: IntArray, drawn: int) -> None:
-    """Refuse numbers of used items by user, int [n_users], that leave a user no negatives."""
-    if (used == drawn).any():
-        raise ValueError(
-            "some users have used every item that negatives are drawn from, so they can have no "
-            "negatives; drop them with user_inter_num_interval, or add items"
-        )
 
 
 def create_samplers(config: Config, built: Sequence[Any]) -> tuple[Any, Any, Any]:
