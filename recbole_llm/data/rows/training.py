@@ -36,7 +36,9 @@ def training_interactions(dataset: Dataset) -> tuple[IntArray, IntArray]:
         users, items = (np.concatenate(part) for part in zip(*parts, strict=True))
         return users, items
     users, items = _user_item_columns(dataset)
-    order = _user_time_order(dataset, users)
+    inter, time = dataset.inter_feat, dataset.time_field
+    timed = time in inter
+    order = user_time_order(users, order_key(inter, time)) if timed else stable_order(users)
     users, items = users[order], items[order]
     if not (_has_lists(dataset) and len(users)):
         return users, items
@@ -109,13 +111,6 @@ def _counts(parts: Iterable[IntArray], size: int) -> IntArray:
     for ids in parts:
         counts += np.bincount(ids, minlength=size)
     return counts
-
-
-def _user_time_order(dataset: Dataset, users: IntArray) -> IntArray:
-    inter, time = dataset.inter_feat, dataset.time_field
-    if time is None or time not in inter:
-        return stable_order(users)
-    return user_time_order(users, order_key(inter, time))
 
 
 def _with_first_lists(
