@@ -13,7 +13,7 @@ from recbole_llm.core.checkpoints.tokens import PADDING
 from recbole_llm.core.errors import check_takes, first_names
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.registry import FeatureSpec, resolve
-from recbole_llm.features.tables.table import EmbeddingTable, Matrix
+from recbole_llm.features.tables.table import EmbeddingTable
 
 
 def build_feature(spec: FeatureSpec, config: Config, dataset: Dataset) -> EmbeddingTable:
@@ -49,20 +49,15 @@ def _check_table(what: str, of: str, table: Any, dataset: Dataset) -> None:
             f"{what}: row 0 is for padding, so the first token must be '{PADDING}', not "
             f"{first_names(tokens[:1]) or 'missing'}"
         )
-    _check_numbers(what, table.matrix)
-    _check_rows(what, of, tokens, dataset)
-
-
-def _check_numbers(what: str, matrix: Matrix) -> None:
-    if matrix[0].any():
+    if table.matrix[0].any():
         raise ValueError(f"{what}: row 0 is for padding and must be zero")
-    if matrix.size and not np.isfinite([matrix.min(), matrix.max()]).all():
+    if table.matrix.size and not np.isfinite([table.matrix.min(), table.matrix.max()]).all():
         raise ValueError(f"{what} has values that are not finite numbers")
+    if of != "other":
+        _check_rows(what, of, tokens, dataset)
 
 
 def _check_rows(what: str, of: str, tokens: Sequence[str], dataset: Dataset) -> None:
-    if of == "other":
-        return
     field = dataset.iid_field if of == "items" else dataset.uid_field
     expected = list(map(str, dataset.field2id_token[field]))
     if tokens == expected:

@@ -23,8 +23,7 @@ def create(config: ConfigLike) -> Precomputed:
         EncoderError: `embedding_path` is not set, or a file does not exist.
     """
     own = PrecomputedSettings.of(config)
-    names = {"item": own.embedding_path, "user": own.user_embedding_path}
-    paths = {kind: _find_file(config, _KEYS[kind], name) for kind, name in names.items()}
+    paths = {kind: _find_file(config, key, getattr(own, key)) for kind, key in _KEYS.items()}
     if not any(paths.values()):
         raise EncoderError("set embedding_path to the file of vectors")
     separator, encoding = file_format(config)
