@@ -57,6 +57,13 @@ def test_texts_are_sampled_and_depend_on_seed_and_draw_alone(decoder: Path) -> N
     assert "4 texts by" in first.cost(PROMPTS) and "at most 24 to write" in first.cost(PROMPTS)
 
 
+def test_a_tokenizer_may_declare_types_of_tokens(decoder: Path) -> None:
+    file = decoder / "tokenizer_config.json"
+    names = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **names}), encoding="utf-8")
+    assert len(local_generators(decoder)[0].generate(PROMPTS)) == 4
+
+
 def test_texts_do_not_depend_on_those_that_are_stored(decoder: Path, tmp_path: Path) -> None:
     found = []
     for stored in ([], PROMPTS[1:3]):

@@ -129,8 +129,9 @@ class Source:
         return read_json(self.folder / "config.json")
 
     def tokenizer(self) -> Any:
-        """The model's tokenizer; EncoderError if transformers cannot read it."""
-        return self.part("AutoTokenizer")
+        """The model's tokenizer, without types of tokens, which decoders misread or refuse;
+        EncoderError if transformers cannot read it."""
+        return self.part("AutoTokenizer", model_input_names=["input_ids", "attention_mask"])
 
     def model(
         self, dtype: torch.dtype, kind: str = "AutoModel", unread: tuple[str, ...] = ()
