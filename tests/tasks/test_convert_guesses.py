@@ -60,6 +60,16 @@ def test_a_quote_that_is_not_closed_is_named_with_all_its_lines() -> None:
     assert "(an open quote?): 8 (line 6 to 13, …)" in " ".join(output.split())
 
 
+def test_the_last_value_may_end_with_a_line_end() -> None:
+    said('user,item,note\nu,a,x\nu,b,"y\n"\n', "--keep=note")
+    assert column("inter", "note") == ["x", "y"]
+
+
+def test_a_quote_is_not_closed_either_where_the_last_line_has_no_end() -> None:
+    output = said('user,item,note\nu,a,"x\nu,b,y', code=2)
+    assert "'o.csv': the quote that opens in line 2 is not closed" in output
+
+
 def test_a_record_of_several_lines_is_known_by_its_first() -> None:
     output = said('user,item,note\nu,a,"x\ny"\nu,,"x\ny"\nu,b,z\n')
     assert "they have no item: 1 (line 4)" in " ".join(output.split())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import IO
 
 from recbole_llm.data.reading.parsing import read_csv_rows
@@ -41,7 +42,7 @@ def number_rows(
         yield from enumerate((line.rstrip("\r\n").split(separator) for line in file), before + 1)
         return
     reader = read_csv_rows(
-        file,
+        chain(file, ["\n"]),  # an empty row, unless a value is still open
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         skipinitialspace=separator != "\t",  # spaces after a comma are no part of the value
@@ -50,7 +51,7 @@ def number_rows(
     for row in reader:
         yield line, row
         begun, line = line, before + reader.line_num + 1
-    if line > begun + 1 and row and row[-1].endswith("\n"):  # the file ended in a value
+    if row and line > begun + 2:
         raise csv.Error(f"the quote that opens in line {begun} is not closed")
 
 
