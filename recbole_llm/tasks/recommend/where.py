@@ -173,7 +173,7 @@ def _read_value(node: ast.expr, fields: Fields) -> Any:
         return _Column(fields[node.id])
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_read_value(part, {}) for part in node.elts]
-    with suppress(ValueError):
+    with suppress(ValueError, TypeError):  # TypeError: {[]}
         value = ast.literal_eval(node)
         if isinstance(value, str) or _is_number(value):
             return value

@@ -83,6 +83,7 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
         ("category is 'tea'", "all else with == != < <= > >="),
         ("'a' in 'abc'", "neither 'a' nor 'abc' is a field"),
         ("price < 'x'", "a field of numbers is compared with the text 'x'"),
+        ("price < {[]}", "'{[]}' is no field, text, number or list"),
         ("price < -'x'", "'-'x'' is no field, text, number or list"),
         ("price < -category", "'-category' is no field, text, number or list"),
         ("'x' >= price", "a field of numbers is compared with the text 'x'"),
