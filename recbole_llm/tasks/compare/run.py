@@ -80,24 +80,25 @@ def compare(
     for note in notes:
         echo(note)
     untuned: dict[str, str] = {}
-    with lock_folder(root), open_executor(executor, jobs, ray_address) as runs_in:
-        if tune is not None:
-            from recbole_llm.tasks.compare.tuning import tune_entries
+    with lock_folder(root):
+        with open_executor(executor, jobs, ray_address) as runs_in:
+            if tune is not None:
+                from recbole_llm.tasks.compare.tuning import tune_entries
 
-            entries, untuned = tune_entries(entries, tune, numbers[0], root, runs_in)
-        all_cells = make_cells(entries, numbers, root)
-        failures = {c: untuned[c.entry.label] for c in all_cells if c.entry.label in untuned}
-        failures |= run_cells([cell for cell in all_cells if cell not in failures], runs_in)
-    for name in _WRITTEN:  # from an earlier comparison
-        (root / name).unlink(missing_ok=True)
-    cells = [cell for cell in all_cells if cell.entry.label not in untuned]
-    summary = summarize(cells, failures, baseline or labels[0])
-    repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
-    summary.notes = [*notes, *describe_other_sizes(summary.rows), *filter(None, repeats)]
-    _write_results(summary, cells, root)
-    if failures:
-        raise _failed_runs_error(len(failures), len(all_cells), bool(untuned))
-    return dict(json.loads((root / "result.json").read_text("utf-8")))
+                entries, untuned = tune_entries(entries, tune, numbers[0], root, runs_in)
+            all_cells = make_cells(entries, numbers, root)
+            failures = {c: untuned[c.entry.label] for c in all_cells if c.entry.label in untuned}
+            failures |= run_cells([cell for cell in all_cells if cell not in failures], runs_in)
+        for name in _WRITTEN:  # from an earlier comparison
+            (root / name).unlink(missing_ok=True)
+        cells = [cell for cell in all_cells if cell.entry.label not in untuned]
+        summary = summarize(cells, failures, baseline or labels[0])
+        repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
+        summary.notes = [*notes, *describe_other_sizes(summary.rows), *filter(None, repeats)]
+        _write_results(summary, cells, root)
+        if failures:
+            raise _failed_runs_error(len(failures), len(all_cells), bool(untuned))
+        return dict(json.loads((root / "result.json").read_text("utf-8")))
 
 
 def _failed_runs_error(failed: int, runs: int, searches: bool) -> ValueError:

@@ -155,3 +155,21 @@ def test_a_second_command_in_the_folder_is_refused(started: Path) -> None:
         "error: another command works in 'comparison'; wait for it, or name another folder with "
         "--output\n"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of POSIX systems")
+@pytest.mark.usefixtures("quick_runs")
+def test_the_folder_is_locked_until_all_results_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> str:
+        with (
+            pytest.raises(ValueError, match="another command works"),
+            lock_folder(Path("comparison")),
+        ):
+            pass
+        return "page.html"
+
+    monkeypatch.setattr(run, "write_page", refused)
+    done = compare(MODELS)
+    assert done.exit_code == 0, done.output
