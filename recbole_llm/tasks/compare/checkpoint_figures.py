@@ -51,7 +51,8 @@ def item_maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:
     chosen = set(names[digests.argsort()[:_ITEMS]].tolist())
     if reads_items(catalogue.config):
         table = item_embeddings(catalogue.config, catalogue.dataset)
-        yield _draw_map("what the texts say", table.matrix, table.tokens, chosen, catalogue)
+        if table.dimension > 1:
+            yield _draw_map("what the texts say", table.matrix, table.tokens, chosen, catalogue)
     for cell in cells:
         if (checkpoint := _load(cell)) is None:
             continue

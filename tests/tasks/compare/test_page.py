@@ -152,6 +152,12 @@ def test_the_map_of_texts_is_of_items_whatever_a_model_reads_first(tiny: Path) -
     assert len(drawn["data"][0]["x"]) == 60
 
 
+def test_item_vectors_of_one_number_have_no_map(tiny: Path) -> None:
+    Path("one.csv").write_text("\n".join(["item,x", *(f"i{i},{1 + i}" for i in range(60))]))
+    own = {"data_path": "dataset", "encoder": "precomputed", "embedding_path": "one.csv"}
+    assert not list(item_maps([], Catalogue(Config("PAD", "tiny", config_dict=own))))
+
+
 def test_a_model_draws_figures_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def cell(label: str, model: type) -> Any:
         seeded = SimpleNamespace(config=SimpleNamespace(model_class=model))
