@@ -164,7 +164,7 @@ class Source:
 
     def _parquet(self) -> Iterator[DataFrame]:
         with optional_imports("a Parquet file"):
-            from pyarrow import ArrowInvalid, parquet
+            from pyarrow import ArrowException, ArrowInvalid, parquet
         try:
             file = parquet.ParquetFile(self.path)
         except ArrowInvalid as error:
@@ -172,23 +172,18 @@ class Source:
         with file:
             self._check_names(file.schema_arrow.names)
             line = 1
-            for batch in self._batches(file):
-                # Keeps the digits of large ids, and what was a frame's index, if it has a name.
-                frame = batch.to_pandas(integer_object_nulls=True, ignore_metadata=True)
-                frame = frame.loc[:, ~frame.columns.str.fullmatch(r"__index_level_\d+__")]
-                frame[LINE] = np.arange(line, line + len(frame))
-                line += len(frame)
-                yield as_texts(frame)
-
-    def _batches(self, file: Any) -> Iterator[Any]:
-        from pyarrow import ArrowException
-
-        try:
-            yield from file.iter_batches(CHUNK)
-        except (ArrowException, OSError) as error:
-            raise ValueError(
-                f"'{self.path}' is damaged ({one_line(error)}); get it again"
-            ) from error
+            try:
+                for batch in file.iter_batches(CHUNK):
+                    # Keeps the digits of large ids, and what was a frame's index, if it has a name.
+                    frame = batch.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+                    frame = frame.loc[:, ~frame.columns.str.fullmatch(r"__index_level_\d+__")]
+                    frame[LINE] = np.arange(line, line + len(frame))
+                    line += len(frame)
+                    yield as_texts(frame)
+            except (ArrowException, OSError) as error:
+                raise ValueError(
+                    f"'{self.path}' is damaged ({one_line(error)}); get it again"
+                ) from error
 
 
 def late_columns_problem() -> str:
