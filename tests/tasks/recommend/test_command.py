@@ -94,6 +94,8 @@ def test_new_users_come_from_a_file_of_histories(checkpoints: dict[str, str]) ->
     [
         (["--checkpoint=gone.pth"], "error: say for whom"),  # before anything is loaded
         (["--checkpoint=gone.pth", "--users=u1", "--items=i1"], "error: give one of users, items"),
+        (["--checkpoint=gone.pth", "--users=u1"], "checkpoint 'gone.pth' does not exist"),
+        (["--checkpoint=gone.pth", "--topk=20"], "set the items for each user by -k 20"),
         (["--model={SASRec}", "--users=u1"], "is a file; for a checkpoint write --checkpoint="),
         (["--checkpoint=.", "--users=u1"], "is a folder; for an exported model write --model=."),
         (["--model=exported", "--users=u1", "--topk=5"], "takes no settings: leave out --topk=5"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
 from recbole.data.interaction import Interaction
 
-from recbole_llm.cli import main
 from recbole_llm.core.config import Config
 from recbole_llm.features.encoders.base import create_encoder
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
@@ -303,19 +300,3 @@ def test_state_beside_the_weights_is_loaded_too() -> None:
     ids = torch.from_numpy(dataset.token2id("item_id", list(found["item"])))
     scores = model.eval().full_sort_predict(Interaction({"user_id": torch.tensor([1])})).view(-1)
     np.testing.assert_allclose(found["score"], scores[ids].numpy(), rtol=1e-6)
-
-
-def test_the_command_writes_csv_and_json() -> None:
-    result = run_recbole_llm("SASRec", "tiny", config_dict={**QUIET, **SEQUENTIAL, "epochs": 1})
-    base = ["recommend", f"--checkpoint={result['checkpoint']}", "--users=u1,u2", "-k", "2"]
-    assert CliRunner().invoke(main, [*base, "--output=a.csv"]).exit_code == 0
-    table = pd.read_csv("a.csv")
-    assert list(table.columns) == ["user", "rank", "item", "title", "score"]
-    assert list(table["user"]) == ["u1", "u1", "u2", "u2"]
-    assert CliRunner().invoke(main, [*base, "--format=json", "--output=a.json"]).exit_code == 0
-    rows = json.loads(Path("a.json").read_text(encoding="utf-8"))
-    assert [row["item"] for row in rows] == list(table["item"])
-    told = ["recommend", "--checkpoint=none.pth", "--users=u1", "--topk=20"]
-    assert "set the items for each user by -k 20" in CliRunner().invoke(main, told).output
-    bad = CliRunner().invoke(main, ["recommend", "--checkpoint=none.pth", "--users=u1"])
-    assert bad.exit_code == 2 and "checkpoint 'none.pth' does not exist" in bad.output
