@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,9 @@ def _parse(
 
 def _parse_seeds(seeds: int | str | Sequence[int], entries: Sequence[Entry]) -> list[int]:
     """``3``: three, counted up from the first model's seed; ``2020,2021`` or ``2020,``: a list."""
-    text = str(seeds) if isinstance(seeds, (int, str)) else f"{','.join(map(str, seeds))},"
+    text = str(seeds)
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        text = f"{','.join(map(str, seeds))},"
     try:
         numbers = [int(part) for part in text.removesuffix(",").split(",")]
     except ValueError:

@@ -48,6 +48,12 @@ def test_settings_are_a_dict() -> None:
 
 
 @pytest.mark.usefixtures("quick_runs")
+def test_a_fraction_is_no_number_of_seeds() -> None:
+    with pytest.raises(ValueError, match=r"^seeds: expected a number, or some .*, got '2\.5'$"):
+        recbole_llm.compare("SASRec", "tiny", seeds=2.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("quick_runs")
 def test_a_search_returns_the_best_settings(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("optuna")
     found = recbole_llm.tune("SASRec", "tiny", trials=2, search="learning_rate")
