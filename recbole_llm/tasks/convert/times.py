@@ -31,6 +31,7 @@ _SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\
 _YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # four digits are never a day or a month
 _ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as JavaScript writes it
 _FEW = 0.01  # below this share, unclear dates are left out without an error
+_AS_PANDAS = Numbers("")  # numbers that pandas reads
 _EARLIEST = 1e8  # smaller numbers are never taken for numbers of another unit
 _DAY, _SECOND = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", r"([01]\d|2[0-3])([0-5]\d){2}"
 _PACKED = {  # dates that look like numbers
@@ -121,7 +122,7 @@ def _detect_numbers(texts: Series, source: Source) -> Numbers | None:
         ValueError: the texts can be read as different numbers.
     """
     if to_numeric(texts, errors="coerce").notna().mean() > 0.5:
-        return Numbers(".")
+        return _AS_PANDAS
     found = detect_numbers(texts)
     if found.most and found.numbers is None:
         raise ValueError(
@@ -133,7 +134,7 @@ def _detect_numbers(texts: Series, source: Source) -> Numbers | None:
 
 def _values(texts: Series, written: Numbers) -> FloatArray:
     """Texts as numbers [N], NaN where a text is no number."""
-    if written == Numbers("."):
+    if written == _AS_PANDAS:
         return np.asarray(to_numeric(texts, errors="coerce"), np.float64)
     return np.array([float(written.plain(text) or "nan") for text in texts])
 
