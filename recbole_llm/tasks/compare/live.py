@@ -22,10 +22,6 @@ class _Line:
     seconds: list[float] = field(default_factory=list)  # of finished runs
     running: dict[str, tuple[float, str]] = field(default_factory=dict)  # start, last state
 
-    @property
-    def runs_left(self) -> int:
-        return self.runs - len(self.scores) - self.failed
-
     def __str__(self) -> str:
         parts = [f"{len(self.scores)} of {self.runs} done"]
         if self.failed:
@@ -106,7 +102,7 @@ class Live:
         for line in self._lines.values():
             each = statistics.mean(line.seconds or known)
             spent = [min(now - start, each) for start, _ in line.running.values()]
-            total += each * line.runs_left - sum(spent)
+            total += each * (line.runs - len(line.scores) - line.failed) - sum(spent)
         return total / self._at_once
 
     def show(self) -> None:

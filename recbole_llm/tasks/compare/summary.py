@@ -62,10 +62,6 @@ class Summary:
     # What to know about how the models were judged, in words.
     notes: list[str] = field(default_factory=list)
 
-    def find_test(self, label: str, metric: str) -> PairedTest | None:
-        """A model's test, if there is one."""
-        return next((t for t in self.tests if (t.label, t.metric) == (label, metric)), None)
-
     def ranked(self, metric: str) -> list[Row]:
         """The rows that have a value of the metric, the best on test first."""
         sign = 1 if metric in self.smaller else -1

@@ -110,14 +110,14 @@ def _mark_numbers(
     between: str,
 ) -> Iterator[str]:
     """A row's numbers, the best two of each column and the significant ones marked."""
+    differ = {test.metric for test in summary.tests if test.label == row.label and test.significant}
     for metric in summary.metrics:
         text, mean = format_spread(row.test[metric], between), row.test[metric].mean
         order = list(dict.fromkeys(own.test[metric].mean for own in summary.ranked(metric)))
         ranked = len(summary.rows) > 1 and metric.partition("@")[0] != _UNRANKED
         if ranked and mean in order[:2]:
             text = (best, second)[order.index(mean)](text)
-        test = summary.find_test(row.label, metric)
-        yield text + "†" if test is not None and test.significant else text
+        yield text + "†" if metric in differ else text
 
 
 def format_spread(spread: Spread, between: str) -> str:
@@ -146,11 +146,13 @@ def sentences(summary: Summary) -> Iterator[str]:
     if summary.tests:
         found = any(test.significant for test in summary.tests)
         mark = "† differs" if found else "No number differs"
+        models = len({test.label for test in summary.tests})
+        pairs = f"the {models} comparisons of a column" if models > 1 else "the one comparison"
         apart = " (the number after ±)" if many > 1 else ", which one seed cannot show"
         yield (
             f"{mark} from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
-            f"whose metrics are averaged over seeds first, corrected by Holm's method for "
-            f"{_describe_correction(summary)}. Intervals are of 95 %, by the bootstrap over users. "
+            f"whose metrics are averaged over seeds first, corrected by Holm's method for {pairs}. "
+            f"Intervals are of 95 %, by the bootstrap over users. "
             f"The test takes the variation over users into account, not that over seeds{apart}."
         )
     deciding = summary.metrics[0]
@@ -158,22 +160,14 @@ def sentences(summary: Summary) -> Iterator[str]:
         f"- {_describe_test(summary, test)}" for test in summary.tests if test.metric == deciding
     )
     tested = {summary.baseline, *(test.label for test in summary.tests)}
+    seeds = {seed for row in summary.rows if row.label == summary.baseline for seed in row.seeds}
     yield from (
         f"- {row.label} is not tested: no seed ended well with both it and {summary.baseline}"
         for row in summary.rows
-        if row.label not in tested and not _shares_a_seed(summary, row)
+        if row.label not in tested and seeds.isdisjoint(row.seeds)
     )
     yield from (f"- {note}" for note in summary.notes)
     yield from (f"- {name} failed: {why}" for name, why in summary.failures.items())
-
-
-def _shares_a_seed(summary: Summary, row: Row) -> bool:
-    return any(set(row.seeds) & set(r.seeds) for r in summary.rows if r.label == summary.baseline)
-
-
-def _describe_correction(summary: Summary) -> str:
-    models = len({test.label for test in summary.tests})
-    return f"the {models} comparisons of a column" if models > 1 else "the one comparison"
 
 
 def _describe_test(summary: Summary, test: PairedTest) -> str:
