@@ -115,7 +115,10 @@ class DescriptionPass:
             own = find_column(self.of, None, names, self.source) or next(called_id, None)
         check_roles({self.of: own}, names, self.source)
         self.id = own or ""
-        option, known = self._requested_columns(names)
+        option = "text" if self.of == "item" else "user_text"
+        known: Sequence[str] | None = getattr(self.roles, option)
+        if known is None and self.of == "item":
+            known = text_columns(names)
         self.takes_all = known is None
         nameless = [name for name in names if NAMELESS.fullmatch(name)] if known is None else []
         self.problems.add("columns without a name, left out", nameless)
@@ -128,12 +131,6 @@ class DescriptionPass:
         self.found.columns = {**ids, **dict(zip(self.kinds, self._typed_fields()))}
         self.found.apart = self.apart
         self.found.unused = [name for name in others if name not in texts] if self.apart else []
-
-    def _requested_columns(self, names: list[str]) -> tuple[str, Sequence[str] | None]:
-        """The option that names the columns to take, and the columns that it or a layout names."""
-        if self.of == "user":
-            return "user_text", self.roles.user_text
-        return "text", text_columns(names) if self.roles.text is None else self.roles.text
 
     def _typed_fields(self) -> list[str]:
         """The fields of the columns, in order, with their types."""

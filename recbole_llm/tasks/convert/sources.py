@@ -82,7 +82,9 @@ class Source:
         elif suffixes and suffixes[-1] in _JSON:
             yield from self._frames(self._json_rows())
         else:
-            yield from self._csv()
+            with self._open() as file:
+                header, rows = self._rows(file)
+                yield from self._frames((line, dict(zip(header, row))) for line, row in rows)
 
     def _open(self) -> IO[str]:
         with self._raw() as file:
@@ -97,11 +99,6 @@ class Source:
         if self.path.suffix.lower() == ".gz":
             return cast(IO[bytes], gzip.open(self.path))
         return self.path.open("rb")
-
-    def _csv(self) -> Iterator[DataFrame]:
-        with self._open() as file:
-            header, rows = self._rows(file)
-            yield from self._frames((line, dict(zip(header, row))) for line, row in rows)
 
     def _rows(self, file: IO[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
         """The header, and the line and values of each row that has as many values."""
