@@ -92,6 +92,7 @@ def test_new_users_come_from_a_file_of_histories(checkpoints: dict[str, str]) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--users=u1"], "name a model: --checkpoint=FILE, or --model=FOLDER"),
         (["--checkpoint=gone.pth"], "error: say for whom"),  # before anything is loaded
         (["--checkpoint=gone.pth", "--users=u1", "--items=i1"], "error: give one of users, items"),
         (["--checkpoint=gone.pth", "--users=u1"], "checkpoint 'gone.pth' does not exist"),
@@ -108,11 +109,6 @@ def test_unclear_commands_are_refused(
     given = [argument.format(**checkpoints) for argument in arguments]
     done = CliRunner().invoke(main, ["recommend", *given])
     assert done.exit_code == 2 and message in done.output
-
-
-def test_a_command_without_a_model_is_refused() -> None:
-    done = CliRunner().invoke(main, ["recommend", "--users=u1"])
-    assert "name a model: --checkpoint=FILE, or --model=FOLDER" in done.output
 
 
 @pytest.mark.parametrize(

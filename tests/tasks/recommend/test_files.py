@@ -49,13 +49,6 @@ def test_ids_may_have_characters_that_end_lines_elsewhere(tmp_path: Path) -> Non
         read_histories(str(file))
 
 
-def test_half_a_character_is_no_id(tmp_path: Path) -> None:
-    file = tmp_path / "h.jsonl"
-    file.write_text('{"user": "\\ud83d", "items": ["i1"]}\n')
-    with pytest.raises(ValueError, match="line 1 is not of the form"):
-        read_histories(str(file))
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -69,6 +62,7 @@ def test_half_a_character_is_no_id(tmp_path: Path) -> None:
         ('{"users": "a", "items": ["i1"]}', "line 1 is not of the form"),
         ('{"user": "a", "items": "12"}', "line 1 is not of the form"),
         ('{"user": "a", "items": ["i1", true]}', "line 1 is not of the form"),
+        ('{"user": "\\ud83d", "items": ["i1"]}', "line 1 is not of the form"),  # half a character
         ('{"user": "a", "items": []}', "holds no histories"),
         ("", "holds no histories"),
     ],
