@@ -171,7 +171,8 @@ def _read_value(node: ast.expr, fields: Fields) -> Any:
             error = unknown_name_error("where: the field", node.id, fields)
             raise ValueError(f"{error}; a text stands in quotes: '{node.id}'")
         return _Column(fields[node.id])
-    if isinstance(node, (ast.List, ast.Tuple)):
+    if isinstance(node, (ast.List, ast.Tuple)) and fields:
+        # Without fields, since a list holds neither fields nor lists.
         return [_read_value(part, {}) for part in node.elts]
     with suppress(ValueError, TypeError):  # TypeError: {[]}
         value = ast.literal_eval(node)

@@ -83,6 +83,7 @@ def test_which_items_match(expression: str, items: list[int]) -> None:
         ("category is 'tea'", "all else with == != < <= > >="),
         ("'a' in 'abc'", "neither 'a' nor 'abc' is a field"),
         ("price < 'x'", "a field of numbers is compared with the text 'x'"),
+        ("price in [[3]]", "'[3]' is no field, text, number or list"),
         ("price < {[]}", "'{[]}' is no field, text, number or list"),
         ("price < -'x'", "'-'x'' is no field, text, number or list"),
         ("price < -category", "'-category' is no field, text, number or list"),
