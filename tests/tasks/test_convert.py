@@ -202,6 +202,28 @@ def test_two_orders_of_a_day_are_no_repeat() -> None:
     assert "unused   order, tags" in summary.lines()
 
 
+def test_an_index_with_a_name_is_a_column_as_in_the_file_of_the_frame() -> None:
+    orders = pd.DataFrame(
+        {
+            "user": ["u", "u", "v"],
+            "item": ["a", "a", "b"],
+            "date": pd.to_datetime([1, 2, 3], unit="s"),
+        }
+    )
+    items = pd.DataFrame({"item": ["a", "b"], "title": ["tea", "mug"]})
+    recbole_llm.from_pandas(orders, "dataset/flat", items=items)
+    for index in (["date"], ["user", "date"]):
+        summary = recbole_llm.from_pandas(
+            orders.set_index(index), "dataset/s", items=items.set_index("item")
+        )
+        assert summary.interactions == 3
+        for kind in ("inter", "item"):
+            assert columns(f"dataset/s/s.{kind}") == columns(f"dataset/flat/flat.{kind}")
+    beside = orders.set_index(orders["date"].rename("item"))  # a column has the name, too
+    assert recbole_llm.from_pandas(beside, "dataset/s").items == 2
+    assert list(beside.columns) == list(orders.columns) and beside.index.name == "item"
+
+
 def test_texts_may_stand_beside_the_interactions() -> None:
     frame = pd.DataFrame(
         {"uid": [1, 2, 3], "product": ["a", "a", "b"], "title": ["x y", "x y", "z"], "qty": 1}

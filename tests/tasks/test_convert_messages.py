@@ -124,9 +124,25 @@ def test_python_is_told_its_own_names() -> None:
     assert any("need them (time=…)" in line for line in summary.lines())
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"user": ["u"] * 999}, "dict$"),
+        (pd.Series(["u"] * 999), "pandas.Series$"),
+        (Path("o.csv"), "'o.csv'; convert reads files$"),
+        (type("Frame", (), {"to_pandas": 1, "__module__": "polars.dataframe"})(),
+         "polars.Frame; its method to_pandas makes one$"),
+    ],
+)  # fmt: skip
+def test_what_is_no_data_frame_is_refused_by_its_type(given: object, named: str) -> None:
+    message = f"^interactions: expected a pandas data frame, got {named}"
+    with pytest.raises(ValueError, match=message):
+        recbole_llm.from_pandas(given, "d/s")  # type: ignore[arg-type]
+
+
 def test_columns_of_one_name_are_refused() -> None:
     frame = pd.DataFrame([["u", "a", "b"]], columns=["user", "item", "item"])
-    with pytest.raises(ValueError, match="items: expected a data frame, got 'items.csv'; convert"):
+    with pytest.raises(ValueError, match="items: expected a pandas data frame, got 'items.csv'; "):
         recbole_llm.from_pandas(frame, "d/s", items="items.csv")
     with pytest.raises(ValueError, match="'interactions' has several columns 'item'; rename all"):
         recbole_llm.from_pandas(frame, "d/s")

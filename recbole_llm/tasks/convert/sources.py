@@ -193,9 +193,9 @@ class FrameSource(Source):
 
     def __init__(self, frame: DataFrame, name: str) -> None:
         if not isinstance(frame, DataFrame):
-            raise ValueError(f"{name}: expected a data frame, got {frame!r}; convert reads files")
+            raise ValueError(f"{name}: expected a pandas data frame, got {_named(frame)}")
         self.frame, self.name, self.problems = frame, name, Problems()
-        self._check_names([str(column) for column in frame.columns])
+        self._check_names([str(column) for column in _with_named_index(frame.iloc[:0]).columns])
 
     def __str__(self) -> str:
         return self.name
@@ -208,7 +208,22 @@ class FrameSource(Source):
 
     def chunks(self) -> Iterator[DataFrame]:
         for start in range(0, len(self.frame), CHUNK):
-            part = self.frame.iloc[start : start + CHUNK].copy()
+            part = _with_named_index(self.frame.iloc[start : start + CHUNK])
             part.columns = [str(column) for column in part.columns]
             part[LINE] = np.arange(start + 1, start + 1 + len(part))
             yield as_texts(part)
+
+
+def _with_named_index(frame: DataFrame) -> DataFrame:
+    """A copy whose index has become columns where it has names, as in a CSV or Parquet file."""
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return frame.reset_index(level=named) if named else frame.copy()
+
+
+def _named(given: object) -> str:
+    """What was given in place of a data frame: its type, since it may hold millions of rows."""
+    if isinstance(given, (str, Path)):
+        return f"'{given}'; convert reads files"
+    package, kind = type(given).__module__.partition(".")[0], type(given).__qualname__
+    name = kind if package == "builtins" else f"{package}.{kind}"
+    return name + ("; its method to_pandas makes one" if hasattr(given, "to_pandas") else "")
