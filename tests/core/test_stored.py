@@ -52,6 +52,18 @@ def test_a_configuration_comes_back_as_it_was(model: str) -> None:
     assert again.model_class is config.model_class
 
 
+def test_what_a_run_shows_is_not_what_loading_shows() -> None:
+    """A run that hid warnings would hide those of its checkpoint: "titles have changed"."""
+    shown = {"verbose": True, "state": "ERROR", "show_progress": False}
+    config = Config("BPR", "shop", config_dict={"data_path": "there", **shown})
+    again = Config(stored=trusted_settings({**plain_config(config), **shown}, "x.pth"))
+    assert (again["verbose"], again["state"].upper(), again["show_progress"]) == (
+        False,
+        "INFO",
+        True,
+    )
+
+
 def stored(model: str = "SASRec", **changes: Any) -> dict[str, Any]:
     config = Config(model, "shop", config_dict={"data_path": "there"})
     return {**plain_config(config), **changes}

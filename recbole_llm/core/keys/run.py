@@ -42,7 +42,7 @@ class RunSettings(Settings):
     """How interactions are split, in place of eval_args: 'leave-one-out' tests on each user's last
     item and validates on the one before; 'random' splits each user's interactions 80 : 10 : 10,
     which sequential models cannot use. None: the default of the model's type."""
-    verbose: NoEffectOnResults[Flag] = False
+    verbose: Local[NoEffectOnResults[Flag]] = False
     """Whether the screen shows all that RecBole logs, as the log file always does; otherwise it
     shows a run's data, model, protocol, progress and result."""
     output: Local[NoEffectOnResults[Text | None]] = None

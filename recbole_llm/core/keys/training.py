@@ -43,8 +43,12 @@ class RecBoleRun(Settings):
     """Whether to use a GPU where there is one."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 2020
     """Random seed."""
-    state: NoEffectOnResults[
-        Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
+    state: Local[
+        NoEffectOnResults[
+            Annotated[
+                Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)
+            ]
+        ]
     ] = "info"
     """Level of the log."""
     reproducibility: Flag = True
@@ -53,7 +57,7 @@ class RecBoleRun(Settings):
     """Folder of the data sets' folders."""
     checkpoint_dir: Local[NoEffectOnResults[FieldName]] = "saved"
     """Folder of checkpoints."""
-    show_progress: NoEffectOnResults[Flag] = True
+    show_progress: Local[NoEffectOnResults[Flag]] = True
     """Whether bars are shown."""
     save_dataset: Local[NoEffectOnResults[Flag]] = False
     """Without effect here: nothing is pickled, and reading the atomic files is just as fast."""
