@@ -8,6 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
 
+from recbole_llm.core.checkpoints.stored import arguments_for_reload
 from recbole_llm.core.config import Config
 from recbole_llm.core.plugins.loading import get_plugins, list_encoders
 from recbole_llm.quick_start import load_data_and_model, run_recbole_llm
@@ -51,7 +52,9 @@ class ModelTests:
     def test_learns_is_saved_and_comes_back_with_the_same_scores(self) -> None:
         self._prepare()
         result = run_recbole_llm(self.model, "tiny", config_dict=self.settings())
-        config, model, _, _, _, test_data = load_data_and_model(result["checkpoint"])
+        # A checkpoint does not name a plugin's file, nor other files that the settings name.
+        asked = arguments_for_reload(Config(self.model, "tiny", config_dict=self.settings()))
+        config, model, _, _, _, test_data = load_data_and_model(result["checkpoint"], argv=asked)
         trainer = build_trainer(config, model)
         again = trainer.evaluate(test_data, load_best_model=False, show_progress=False)
         assert dict(again) == dict(result["test_result"])

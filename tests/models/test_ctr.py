@@ -82,6 +82,22 @@ class TestTheBatteryCatches:
             getattr(battery, contract)()
 
 
+def test_the_battery_runs_on_a_file_of_ones_own(tmp_path: Path) -> None:
+    """No checkpoint names the file, so the battery gives it again."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from recbole_llm import ModelSpec, get_model, hookimpl\n"
+        "class OwnDIN(get_model('DIN')):\n"
+        "    pass\n"
+        "@hookimpl\n"
+        "def register_models(register):\n"
+        "    register(ModelSpec('OwnDIN', OwnDIN, reads=('item_text',)))\n"
+    )
+    battery = CTRModelTests()
+    battery.model, battery.config = "OwnDIN", {"plugins": [str(file)], "mlp_hidden_size": [8]}
+    battery.test_learns_is_saved_and_comes_back_with_the_same_scores()
+
+
 class Running(CTRRecommender):
     """The state is the running sum of item ids, the logit (state + user) * (item - 2) / 10."""
 
