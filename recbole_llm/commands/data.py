@@ -22,7 +22,8 @@ from recbole_llm.commands.shared import ARGS, OPTIONS, command, parse_names, wit
 @click.option("--label", help="Column of labels: 1 or true, 0 or false. 'none' takes no column.")
 @click.option(
     "--keep",
-    help="Further columns of INTERACTIONS: ids or words, or numbers: action,price:float.",
+    help="Further columns of INTERACTIONS: ids or words, several words, or numbers: "
+    "action,tags:token_seq,price:float.",
 )
 @click.option("--text", help="Columns that describe an item, separated by commas.")
 @click.option("--user-text", help="Columns of --users to take; by default all.")

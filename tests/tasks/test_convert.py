@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 import recbole_llm
 from recbole_llm.cli import main
+from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
 from recbole_llm.data.reading.files import Table
 from recbole_llm.tasks.convert import sources
 from recbole_llm.tasks.convert.interactions import _Seen
@@ -522,12 +524,24 @@ def test_labels_and_further_columns_are_kept() -> None:
     assert "'--dataset=my shop' --topk=2 --valid_metric=MRR@2 --data_path=." in done.output
 
 
+def test_a_further_column_of_several_words_is_kept() -> None:
+    Path("o.csv").write_text("user,item,query\nu1,a,red\ttea\nu1,b,\nu2,b,tea\n")
+    convert("o.csv", "o", roles=Roles(keep=["query:token_seq"]))
+    assert columns("o/o.inter")["query:token_seq"] == ["red tea", "", "tea"]
+    config = Config("BPR", "o", config_dict={"data_path": ".", "load_col": None})
+    dataset = create_dataset(config)
+    words = dataset.field2id_token["query"]
+    assert [{*words[ids[ids > 0]]} for ids in dataset.inter_feat["query"]] == [
+        {"red", "tea"}, set(), {"tea"},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--item=user"], "column 'user' of 'o.csv' would be both user and item; name the"),
         (["--keep=acton"], "--keep: 'o.csv' has no column 'acton'; did you mean 'action'?"),
-        (["--keep=action:seq"], "--keep: 'action:seq' has an unknown type; use token or float"),
+        (["--keep=action:seq"], "'action:seq' has an unknown type; use token, token_seq, float"),
         (["--date-format=%Q"], "--date-format: 'Q' is a bad directive in format '%Q'"),
         (["--output="], "--output: '' has no name; name a folder, such as dataset/shop"),
         (["--output=/"], "--output: '/' has no name"),

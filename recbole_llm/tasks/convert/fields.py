@@ -20,6 +20,7 @@ _FIELDS = {
     "user": "user_id:token", "item": "item_id:token", "rating": "rating:float",
     "time": "timestamp:float", "label": "label:float",
 }  # fmt: skip
+_KINDS = ("token", "token_seq", "float")  # types of further columns
 _FLAGS = {"true": "1", "false": "0"}
 
 
@@ -64,8 +65,8 @@ class Fields:
         keep = self.source.option("keep")
         for typed in self.roles.keep:
             name, kind = (typed, "") if typed in self.names else typed_column(typed)
-            if kind not in ("", "token", "float"):
-                raise ValueError(f"{keep}: '{typed}' has an unknown type; use token or float")
+            if kind not in ("", *_KINDS):
+                raise ValueError(f"{keep}: '{typed}' has an unknown type; use {', '.join(_KINDS)}")
             column = check_column("keep", name, self.names, self.source)
             own = field_name(column, [field.partition(":")[0] for field in self.header()])
             self._take(f"{own}:{kind or 'token'}", column)

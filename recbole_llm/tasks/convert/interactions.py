@@ -115,7 +115,7 @@ class Interactions:
         rows = DataFrame({role: chunk[column] for role, column in fields.columns.items()})
         kept = np.ones(len(rows), bool)
         for role in rows.columns:
-            if role in ("user", "item") or role.endswith(":token"):
+            if role in ("user", "item") or role.endswith((":token", ":token_seq")):
                 texts = rows[role]
                 rows[role] = texts.str.strip()
                 if BREAKS.search("".join(texts)):  # one search, since most tables have none

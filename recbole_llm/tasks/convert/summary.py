@@ -25,8 +25,9 @@ class Roles:
         user, item, time, rating, label: columns of the interactions; the items' file also has
             `item`, and the users' file `user`, or a column with a known name. ``none`` for time,
             rating or label: no column is guessed.
-        keep: further columns of the interactions, with ids or words; columns of numbers are given
-            as ``name:float``, and their unreadable values are left empty.
+        keep: further columns of the interactions, with ids or words; columns of several words are
+            given as ``name:token_seq``, and columns of numbers as ``name:float``, whose unreadable
+            values are left empty.
         text: columns that describe an item; None: all of the items' file.
         user_text: columns that describe a user; None: all of the users' file.
         date_format: of the times, as for ``strptime``; None: detected.
