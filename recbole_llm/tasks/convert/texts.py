@@ -21,13 +21,44 @@ def _texts(column: Series) -> list[str]:
     if kind in ("float16", "float32"):  # 19.99 is 19.98999977 as a Python float
         numbers = column.to_numpy(kind, na_value=np.nan)
         return [text_of(float(str(number))) for number in numbers]
+    if kind.startswith("datetime64[") and len(column):
+        dates = _texts_of_dates(column)
+        if dates is not None:
+            return dates
     values = column.to_numpy(object).tolist()
     kinds = set(map(type, values))
-    if kinds == {int}:
+    if kinds in ({int}, {bool}):
         return list(map(str, values))
-    if kinds == {str} and "".join(values).isascii():
-        return values
+    if kinds <= {str, type(None)}:
+        texts = [value or "" for value in values]
+        if _is_encodable("".join(texts)):
+            return texts
     return [text_of(value) for value in values]
+
+
+def _texts_of_dates(column: Series) -> list[str] | None:
+    """What `text_of` gives for dates without a time zone or in UTC; a date at a time takes five
+    times as long. None: another time zone, or nanoseconds."""
+    zone = getattr(column.dtype, "tz", None)
+    if zone is not None and str(zone) != "UTC":
+        return None
+    dates = (column if zone is None else column.dt.tz_localize(None)).to_numpy()
+    exact = dates.astype("datetime64[us]")
+    if not ((exact == dates) | np.isnat(dates)).all():
+        return None
+    end = "" if zone is None else "+00:00"
+    texts = f"{end}\n".join(np.datetime_as_string(exact)) + end
+    texts = texts.replace(f"NaT{end}", "").replace("T", " ")
+    return texts.replace(".000000", "").split("\n")
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether a text has no lone surrogates, which UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def text_of(value: object) -> str:
