@@ -71,6 +71,13 @@ def test_help_without_a_model_says_where_they_are() -> None:
     assert CliRunner().invoke(main, ["run", "--help", "--model=PDA"]).exit_code == 2
 
 
+def test_help_without_a_model_does_not_load_torch() -> None:
+    argv = [sys.executable, "-X", "importtime", "-m", "recbole_llm", "run", "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "click" in imported and "torch" not in imported
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -45,13 +45,17 @@ def _help(argv: Sequence[str]) -> None:
     """Print how to run; with a model, also its keys."""
     from recbole_llm.core.plugins.named import load_plugins
     from recbole_llm.core.schema import parse_command_line
-    from recbole_llm.tasks.models import describe
 
     click.echo(_USAGE)
     given, files = split_arguments([a for a in argv if a not in ("--help", "--debug")])
     load_plugins(files, None, given)
     pairs = parse_command_line(given)
-    for line in describe(pairs["model"]) if "model" in pairs else [_MODELS]:
+    if "model" not in pairs:
+        click.echo(_MODELS)
+        return
+    from recbole_llm.tasks.models import describe  # loads torch, for seconds
+
+    for line in describe(pairs["model"]):
         click.echo(line)
 
 
