@@ -29,6 +29,9 @@ from recbole_llm.core.settings import (
 class RunSettings(Settings):
     """Keys of RecBole-LLM itself. RecBole's own keys keep RecBole's defaults."""
 
+    read_with = dict.fromkeys(
+        ("item_init_std", "item_init_score_std", "item_init_whitening"), ("item_init", ("llm",))
+    )
     search_space: ClassVar[Space] = {
         "item_init_std": Between(0.02, 1.0),
         "item_init_whitening": (0.0, 0.5, 1.0),
@@ -83,9 +86,3 @@ class RunSettings(Settings):
             raise ValueError(
                 "protocol: benchmark_filename names files that are already split; leave one out"
             )
-
-    @classmethod
-    def readers(cls) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """The keys of item_init, which are read only with it."""
-        keys = ("item_init_std", "item_init_score_std", "item_init_whitening")
-        return super().readers() | dict.fromkeys(keys, ("item_init", ("llm",)))
