@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any, Self
 
 from recbole.config import Config as RecBoleConfig
@@ -110,8 +111,13 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         told, known = self.cmd_config_dict, self.external_config_dict
         model = told.get("model") or model or known.get("model") or self._default_model
         named = (told.get("dataset"), dataset, known.get("dataset"), DEFAULT_DATASET)
-        dataset = str(next(name for name in named if name is not None))
-        if not dataset:  # such as --dataset=$NAME without that variable
+        dataset = next(name for name in named if name is not None)
+        if not isinstance(dataset, (str, int, PathLike)):
+            raise ValueError(
+                f"dataset: expected the name of a data set, got {type(dataset).__name__}; "
+                f"from_pandas writes data frames as a data set"
+            )
+        if not (dataset := str(dataset)):  # such as --dataset=$NAME without that variable
             raise ValueError("dataset: the name is empty")
         if model is None:
             misspelt = [key for key in (*told, *known) if near_matches(key, ["model"])]

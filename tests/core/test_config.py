@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -501,6 +502,12 @@ def test_an_empty_name_of_a_data_set_is_refused() -> None:
     for named in ways:
         with pytest.raises(ValueError, match="dataset: the name is empty"):
             Config("BPR", **named)
+
+
+def test_a_data_frame_is_no_name_of_a_data_set() -> None:
+    said = "dataset: expected the name of a data set, got DataFrame; from_pandas writes data frames"
+    with pytest.raises(ValueError, match=said):
+        Config("BPR", pd.DataFrame({"user_id": [1, 2]}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

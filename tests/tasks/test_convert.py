@@ -109,6 +109,7 @@ def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_fi
     summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
     said = "of 1 of 2 items, from title; 2 more items without interactions; 2 rows without text"
     assert f"texts    {said}" in summary.lines()
+    assert repr(summary) == "\n".join(summary.lines())  # what a notebook shows
     assert not any(line.startswith("replaced") for line in summary.lines())
     again = recbole_llm.from_pandas(orders, "dataset/s", items=items)
     assert "replaced s.inter, s.item" in again.lines()

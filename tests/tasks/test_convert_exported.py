@@ -149,6 +149,8 @@ def test_columns_of_data_frames_may_be_numbers_and_one_is_enough() -> None:
     named = frame.set_axis(["user", "item", "price", "title"], axis=1)
     recbole_llm.from_pandas(named, "d/s", keep="price", text="title")
     assert column("price") == ["1.5"] and column("title", "item") == ["Tea"]
+    with pytest.raises(ValueError, match="the argument 'items_' is unknown; did you mean 'item'"):
+        recbole_llm.from_pandas(named, "d/s", items_=named)
 
 
 def test_a_pipe_is_not_called_a_folder(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
+from recbole_llm.core.errors import unknown_name_error
 from recbole_llm.core.files import OTHER_FOLDER, remove_left_parts, writable_folder
 from recbole_llm.tasks.convert.described import DescriptionPass
 from recbole_llm.tasks.convert.interactions import Interactions
@@ -199,9 +200,15 @@ def from_pandas(
         users: one row per user.
         roles: fields of `Roles`: user, item, time, rating, label, keep, text, user_text,
             date_format; several columns as a list.
+
+    Returns:
+        What was written, and which rows were left out; its text is the summary of the command.
     """
     about_items = None if items is None else FrameSource(items, "items")
     about_users = None if users is None else FrameSource(users, "users")
+    known = [role.name for role in fields(Roles)]
+    for role in roles.keys() - known:
+        raise unknown_name_error("from_pandas: the argument", role, known)
     given = Roles(**{role: _as_names(role, value) for role, value in roles.items()})
     source = FrameSource(interactions, "interactions")
     return convert(source, output, about_items, about_users, given)

@@ -68,7 +68,7 @@ class Descriptions:
     blank: int = 0  # rows without any text
 
 
-@dataclass
+@dataclass(repr=False)
 class Summary:
     """The outcome of a conversion."""
 
@@ -86,6 +86,9 @@ class Summary:
     replaced: list[str] = field(default_factory=list)  # names of files that were there before
     problems: list[str] = field(default_factory=list)  # of interactions, items, users and files
     time_option: str = "--time=…"  # the option that names the column of times
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
         """The summary in lines, with a next command at the end."""
@@ -130,9 +133,6 @@ class Summary:
         """The kinds of atomic files: ``inter``, ``item``, ``user``."""
         tables = {"item": self.of_items, "user": self.of_users}
         return ["inter", *(kind for kind, table in tables.items() if table)]
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
 
     def _describe_labels(self) -> str:
         if not self.unwanted:

@@ -70,7 +70,7 @@ def recommend(
             model's configuration.
         config_file_list, config_dict, argv: settings that override a checkpoint's, as in
             `load_data_and_model`.
-        histories: many new users, {name: external ids, oldest first}.
+        histories: many new users, {name: external ids, oldest first}, or a Series of such lists.
         candidates: the only items that may be recommended; None: all.
         exclude: items that may not be recommended.
         where: a condition on fields of the ``.item`` file, as in

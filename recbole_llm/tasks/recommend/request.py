@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from pandas import Series
 
 from recbole_llm.core.arrays import BoolArray, IntArray
 
 NEW_USER = ""  # how the results name a user given by items or by a query alone
-Histories = Mapping[str, Sequence[Any]]
+Histories: TypeAlias = "Mapping[Any, Iterable[Any]] | Series[Any]"
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Request:
 
 
 def _check_histories(histories: object) -> None:
-    if not isinstance(histories, Mapping):
+    if not isinstance(histories, (Mapping, Series)):
         raise ValueError(f"histories: expected {{name: items}}, got {histories!r}")
-    if not histories:
+    if not len(histories):
         raise ValueError("histories: no user given")
-    if len({str(name) for name in histories}) < len(histories):
+    if len({str(name) for name, _ in histories.items()}) < len(histories):
         raise ValueError("histories: two names are the same as texts, such as 1 and '1'")
     for name, items in histories.items():
         if isinstance(items, str) or not isinstance(items, Iterable):

@@ -85,6 +85,11 @@ def test_new_users_come_from_a_file_of_histories(checkpoints: dict[str, str]) ->
     source = Recommender.of(checkpoints["SASRec"])
     pd.testing.assert_frame_equal(recommend(source, histories=histories, k=2), table, rtol=1e-5,
                                   check_dtype=False)  # fmt: skip
+    columns = pd.DataFrame([(name, item) for name, own in histories.items() for item in own])
+    grouped = columns.groupby(0)[1].agg(list)
+    assert recommend(source, histories=grouped, k=2).equals(
+        recommend(source, histories=histories, k=2)
+    )
     alone = recommend(source, items=["i2"], k=2)
     assert list(alone["item"]) == list(table["item"][2:])
 
