@@ -48,7 +48,7 @@ def compare(
     jobs: int = 1,
     baseline: str | None = None,
     tune: int | None = None,
-    output: str = "comparison",
+    output: str | Path = "comparison",
     executor: str = "local",
     ray_address: str | None = None,
 ) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def tune(
     trials: int,
     jobs: int = 1,
     search: str | None = None,
-    output: str = "tuning",
+    output: str | Path = "tuning",
     executor: str = "local",
     ray_address: str | None = None,
 ) -> dict[str, Any]:
