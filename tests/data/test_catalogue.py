@@ -57,7 +57,7 @@ def test_a_listed_item_that_a_filter_drops_stays_out(caplog: pytest.LogCaptureFi
     assert new_items(dataset.config, dataset) == ["i60"]
     with caplog.at_level("INFO"):
         item_texts(dataset.config, dataset)
-    assert "1 more items of the item file have no interactions" in caplog.text
+    assert "1 more item without interactions in the item file: models" in caplog.text
 
 
 def test_items_that_are_in_histories_alone_keep_their_columns() -> None:

@@ -16,7 +16,7 @@ from recbole.data.dataset import Dataset
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import near_hint
-from recbole_llm.core.lines import bar, shows_progress
+from recbole_llm.core.lines import bar, plural, shows_progress
 from recbole_llm.data.reading.files import Table, file_format
 from recbole_llm.data.rows.training import training_histories
 from recbole_llm.features.contents.lengths import TokenLimit, shorten_to_limit
@@ -217,9 +217,9 @@ def _known_tokens(dataset: Dataset, field: str) -> list[str]:
 def _report_new_items(count: int) -> None:
     if count:
         getLogger("recbole_llm").info(
-            f"{count} more items of the item file have no interactions: models that know items by "
-            f"text recommend them (recommend_new_items), training and evaluation leave them out "
-            f"(item_catalogue)"
+            f"{plural(count, 'more item')} without interactions in the item file: models that know "
+            f"items by text recommend new items (recommend_new_items), training and evaluation "
+            f"leave them out (item_catalogue)"
         )
 
 

@@ -151,7 +151,7 @@ def test_rows_without_interactions_change_no_result(
     with caplog.at_level(logging.INFO):
         found = trained(model)
     assert {**found, "checkpoint": ""} == {**expected, "checkpoint": ""}
-    assert "60 more items of the item file have no interactions: models that know" in caplog.text
+    assert "60 more items without interactions in the item file: models that know" in caplog.text
     own, other = (torch.load(r["checkpoint"])["state_dict"] for r in (expected, found))
     assert all(torch.equal(own[name], other[name]) for name in own)
 
