@@ -152,7 +152,7 @@ def main_first() -> Iterator[None]:
     except Exception as error:
         if is_main():
             with suppress(RuntimeError):  # another process is gone; this error is the first
-                broadcast(one_line(str(error) or type(error).__name__, 2000))
+                broadcast(one_line(error, 2000) or type(error).__name__)
         raise
     if is_main():
         broadcast("")
