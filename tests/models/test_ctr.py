@@ -82,6 +82,7 @@ class TestTheBatteryCatches:
             getattr(battery, contract)()
 
 
+@pytest.mark.usefixtures("as_new")
 def test_the_battery_runs_on_a_file_of_ones_own(tmp_path: Path) -> None:
     """No checkpoint names the file, so the battery gives it again."""
     file = tmp_path / "mine.py"
