@@ -6,22 +6,17 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from recbole.config import Config
+from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.context_aware_recommender import DCN, AutoInt, DeepFM
 from recbole.model.layers import MLPLayers
 from recbole.utils import FeatureSource
 from torch import Tensor, nn
 
-from recbole_llm.core.compat import anomaly_detection_kept
 from recbole_llm.data.rows.interaction import take
 from recbole_llm.models.ctr_layers import fields_of, without_batch_of_one
-
-with anomaly_detection_kept():
-    from recbole.model.sequential_recommender import DIN
-
-from recbole.config import Config
-from recbole.data.dataset import Dataset
+from recbole_llm.models.stock.din import DIN
 
 _SOURCES = frozenset(
     (FeatureSource.USER_ID, FeatureSource.USER, FeatureSource.ITEM_ID, FeatureSource.ITEM)
@@ -103,11 +98,9 @@ class DINTower(Tower):
         )
 
     def _logits(self, histories: Tensor, users: Tensor, items: Tensor) -> Tensor:
-        # RecBole's attention mask requires histories padded to the full length.
-        full = F.pad(histories, (0, self.net.max_seq_length - histories.shape[1]))
-        slots = torch.arange(1, full.shape[1] + 1, device=full.device)
-        lengths = torch.where(full != 0, slots, 0).amax(1)  # zeros may lie between items
-        return self.net(users, full, lengths, items)
+        slots = torch.arange(1, histories.shape[1] + 1, device=histories.device)
+        lengths = torch.where(histories != 0, slots, 0).amax(1)  # zeros may lie between items
+        return self.net(users, histories, lengths, items)
 
     def pair_floats(self) -> int:
         """See `Tower`; the attention holds the whole history at once."""

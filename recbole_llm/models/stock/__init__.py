@@ -1,6 +1,6 @@
 """RecBole's own models that this package makes faster (SASRec and GRU4Rec, trained at every
-position at once, and LightGCN, evaluated by a faster matrix product) or corrects (Pop, RippleNet
-and KTUP)."""
+position at once, LightGCN, evaluated by a faster matrix product, and DIN, whose attention leaves
+out padding) or corrects (Pop, RippleNet and KTUP)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def register_models(register: Callable[[ModelSpec], None]) -> None:
         )
     for name, what in (
         ("LightGCN", "evaluated by a faster matrix product"),
+        ("DIN", "whose attention leaves out padding"),
         ("Pop", "which counts every training interaction"),
         ("RippleNet", "also for users without training interactions"),
         ("KTUP", "whose scores of a checkpoint do not vary"),
     ):
-        place = f"recbole_llm.models.stock.corrected:{name}"
+        module = "din" if name == "DIN" else "corrected"
+        place = f"recbole_llm.models.stock.{module}:{name}"
         register(ModelSpec(name, place, summary=f"RecBole's {name}, {what}"))
