@@ -50,7 +50,7 @@ class CaserBackbone(SequenceBackbone):
 
     def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
         """emb [B, L, H], mask bool [B, L] (True = real) -> [B, L, H]."""
-        return run_left_aligned(self._run, emb * mask.unsqueeze(2), mask)
+        return run_left_aligned(self._run, emb, mask)
 
     def _run(self, emb: Tensor) -> Tensor:
         features = torch.cat([self._vertical(emb), self._horizontal(emb)], dim=2)
