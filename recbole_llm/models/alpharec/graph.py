@@ -42,8 +42,8 @@ class InteractionGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.n_users, self.n_items, self.n_layers = n_users, n_items, n_layers
+        # Repeated pairs become one entry, whose value is not read.
         by_user = csr_matrix((np.ones(len(users)), (users, items)), (n_users, n_items))
-        by_user.sum_duplicates()
         by_item = csr_matrix(by_user.T)
         # SciPy's degrees have 32 bits, which products of degrees can overflow.
         user_degrees, item_degrees = (
