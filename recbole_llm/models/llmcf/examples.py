@@ -63,8 +63,7 @@ def training_examples(
         for u, i, row in zip(users, items, rows, strict=True)
     ]
     examples = Examples(names, users, histories, items, labels)
-    order = np.argsort(-labels, kind="stable")
-    return examples.select(order[items[order] > 0])
+    return examples.select(np.flatnonzero(items))
 
 
 def _draw_rows(
