@@ -34,7 +34,7 @@ def test_extreme_rates_are_finite(p: float) -> None:
 
 
 def test_behaves_as_torchs_dropout() -> None:
-    x, residual = torch.ones(50, 3), torch.full((50, 3), 5.0)
+    x, residual = torch.ones(5000, 60), torch.full((5000, 60), 5.0)
     for p in (0.0, 0.4, 1.0):
         ours = Dropout(p)
         torch.manual_seed(2)

@@ -10,7 +10,9 @@ import torch
 from probes import future_leak, padding_effect
 from torch import Tensor, nn
 
+from recbole_llm.layers import attention, dropout
 from recbole_llm.layers.backbones import BACKBONES, backbone_from_settings
+from recbole_llm.layers.backbones.base import Expert, SequenceBackbone
 from recbole_llm.layers.backbones.settings import Activation, Backbone, BackboneSettings
 from recbole_llm.layers.backbones.transformer import ACTIVATIONS
 
@@ -165,6 +167,49 @@ def test_gradients_by_differences(options: dict, dropout: float) -> None:
         assert torch.autograd.gradcheck(lambda x, m=mask: states(x, m), emb)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "rates"),
+    [
+        ("SASRec", {}, [0.1, *[0.2, 0.1, 0.1] * 2]),  # inputs; attention and both sums of a block
+        ("SASRec", ORIGINAL, [0.1, *[0.2, 0.1, 0.1] * 2]),
+        ("GRU4Rec", {}, [0.1]),
+        ("Caser", {}, [0.1]),
+    ],
+)
+def test_training_alone_drops_out(
+    name: str, options: dict, rates: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[float] = []
+
+    def keep_nothing(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
+        drawn.append(p)
+        return torch.zeros(shape, dtype=dtype)
+
+    for module in (attention, dropout):
+        monkeypatch.setattr(module, "keep_mask", keep_nothing)
+    given = {"hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.2}
+    known = inspect.signature(BACKBONES[name]).parameters
+    backbone = make(name, {**options, **{key: given[key] for key in given if key in known}})
+    expected = backbone(inputs(), RIGHT)
+    assert drawn == [] and not backbone.train()(inputs(), RIGHT).equal(expected)
+    assert drawn == rates
+
+
+class _Same(SequenceBackbone):
+    def forward(self, emb: Tensor, mask: Tensor) -> Tensor:
+        return emb
+
+
+def test_training_drops_what_an_expert_reads_of_items() -> None:
+    expert, ids = Expert(nn.Embedding(9, 50), _Same(), 0.5), torch.arange(1, 9)[None]
+    whole = expert.eval()(ids, ids != 0)
+    assert whole.equal(expert.items(ids))
+    some = expert.train()(ids, ids != 0)
+    kept = some != 0
+    assert 0.2 < kept.double().mean() < 0.8
+    torch.testing.assert_close(some[kept], 2 * whole[kept])
+
+
 @pytest.mark.parametrize("options", [{}, ORIGINAL])
 def test_padding_adds_nothing_to_the_gradients_of_weights(options: dict) -> None:
     off = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
@@ -224,9 +269,25 @@ def test_from_settings() -> None:
     assert len(backbone.blocks) == 3
     assert backbone.blocks[0].attention.n_heads == 4
     assert backbone.blocks[0].dense_1.out_features == 32
-    assert backbone_from_settings(settings, 6, n_layers=1, original=True).last_norm
+    original = backbone_from_settings(settings, 6, n_layers=1, original=True)
+    assert original.last_norm and len(original.blocks) == 1
     caser = settings.model_copy(update={"backbone": "Caser"})
     assert backbone_from_settings(caser, 6).vertical.out_features == 9
+    assert [backbone_from_settings(caser, length).window for length in (6, 50)] == [6, 10]
+    gru = settings.model_copy(update={"backbone": "GRU4Rec"})
+    weights = backbone_from_settings(gru, 6).gru
+    assert weights.hidden_size == 16
+    for weight in weights.parameters():  # Xavier's uniform ones
+        assert 0.9 < weight.abs().max() / (6 / sum(weight.shape)) ** 0.5 <= 1
+
+
+def test_weights_of_a_transformer_start_as_far_apart_as_asked() -> None:
+    settings = BackboneSettings(hidden_size=32, initializer_range=0.5, backbone="BERT4Rec")
+    for part in backbone_from_settings(settings, 50).modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            assert part.weight.std().item() == pytest.approx(0.5, rel=0.15)
+        if isinstance(part, nn.Linear):
+            assert not part.bias.any()
 
 
 def test_settings_know_every_backbone_and_activation() -> None:

@@ -61,7 +61,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("case", ["off", "frozen", "no items"])
 def test_what_stays_as_it_is(case: str) -> None:
     norm = nn.LayerNorm(2).requires_grad_(case != "frozen")
-    items = torch.zeros(3, 2) if case == "no items" else torch.ones(3, 2)
+    items = torch.zeros(3, 2) if case == "no items" else torch.eye(3, 2)
     scale_scores(norm, items, 0.0 if case == "off" else 0.5)
     assert torch.equal(norm.weight, torch.ones(2))
     scale_scores(None, items, 0.5)

@@ -261,6 +261,20 @@ def test_other_numbers_of_layers(make_pad: Any) -> None:
     assert torch.isfinite(total(model.calculate_loss(batch(model))))
 
 
+def test_every_layer_of_the_item_nets_drops_out(make_pad: Any) -> None:
+    nets = make_pad(item_dropout_prob=0.3).experts
+    rates = {
+        name: [part.p for part in expert.items.modules() if isinstance(part, torch.nn.Dropout)]
+        for name, expert in nets.items()
+    }
+    layers = {
+        name: sum(isinstance(part, torch.nn.Linear) for part in expert.items.modules())
+        for name, expert in nets.items()
+    }
+    assert rates == {name: [0.3] * count for name, count in layers.items()}
+    assert layers["id"] == 0 < layers["llm"]
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"mmd_kernel": "gausian"}, "mmd_kernel 'gausian' is unknown; did you mean 'gaussian'"),
     ({"backbone": "SASrek"}, "backbone 'SASrek' is unknown; did you mean 'SASRec'"),
