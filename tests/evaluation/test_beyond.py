@@ -44,6 +44,15 @@ def test_the_first_item_after_the_most_popular_is_not_obvious() -> None:
     assert found == {"serendipity@1": 1, "serendipity@2": 1 / 2}
 
 
+def test_of_items_as_popular_the_first_by_id_are_obvious() -> None:
+    struct = DataStruct()
+    struct.set(COUNTS, np.r_[0, np.tile([1, 2], 200)])
+    struct.set("rec.items", torch.arange(2, 202, 2).repeat(2, 1) + torch.tensor([[0], [200]]))
+    struct.set("rec.topk", torch.ones(2, 101, dtype=torch.int64))
+    shares = Serendipity(CONFIG).row_values(struct)[:, -1]
+    assert shares.tolist() == [0, 1]
+
+
 def test_many_rows_are_each_as_alone() -> None:
     few, many = collected(), DataStruct()
     many._data_dict.update(few._data_dict)
@@ -66,7 +75,7 @@ def test_they_are_metrics_of_any_run_and_of_its_users() -> None:
     settings = {
         "metrics": ["NDCG", "Novelty", "Serendipity", "Diversity"], "valid_metric": "NDCG@5",
         "topk": [5], "encoder": "hash", "epochs": 1, "user_metrics": "users.npz",
-        "show_progress": False,
+        "show_progress": False, "eval_groups": ["items"],
     }  # fmt: skip
     result = run_recbole_llm("BPR", "tiny", config_dict=settings)["test_result"]
     assert 0 < result["diversity@5"] < 2 and result["novelty@5"] > 3

@@ -88,10 +88,11 @@ def test_metrics_of_labels_are_the_means() -> None:
 
     rng = np.random.default_rng(0)
     users, labels = rng.integers(1, 20, 300), rng.integers(0, 2, 300)
-    scores = rng.random(300).round(2)
+    scores = rng.random(300).round(2).astype(np.float32)
+    scores[:2], labels[:2] = (0, 1), (1, 0)  # wrong and certain
     found = evaluate_labels_by_user(users, users, scores, labels, ["auc", "logloss", "gauc"])
     assert found.values["auc"].mean() == pytest.approx(roc_auc_score(labels, scores))
-    expected = log_loss(labels, np.clip(scores, 1e-15, 1 - 1e-15))
+    expected = log_loss(labels, np.clip(scores.astype(np.float64), 1e-15, 1 - 1e-15))
     assert found.values["logloss"].mean() == pytest.approx(expected)
     sizes = np.bincount(users)[found.users]
     aucs = [roc_auc_score(labels[users == u], scores[users == u]) for u in found.users]
@@ -139,6 +140,15 @@ def test_of_clicks_the_positives_are_what_a_user_was_tested_on() -> None:
     users, items, labels = np.array([1, 1, 2]), np.array([4, 5, 4]), np.array([1.0, 0.0, 1.0])
     found = evaluate_labels_by_user(users, items, np.array([0.5, 0.2, 0.1]), labels, ["logloss"])
     assert found.pairs.tolist() == [[1, 4], [2, 4]]
+
+
+def test_all_tested_items_of_a_user_count(tmp_path: Path) -> None:
+    tokens = {"user_id": ["[PAD]", "a", "b"], "item_id": ["[PAD]", "i", "j", "k"]}
+    dataset: Any = SimpleNamespace(uid_field="user_id", iid_field="item_id", field2id_token=tokens)
+    pairs = np.array([[1, 1], [1, 2], [2, 3], [2, 2]])
+    ByUser(np.array([1, 2]), {}, pairs).save(tmp_path / "users.npz", dataset)
+    with np.load(tmp_path / "users.npz") as file:
+        assert file["tested"][0] != file["tested"][1]
 
 
 def test_the_users_shown_are_the_same_in_any_order(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def test_head_takes_the_share_and_breaks_ties_by_id() -> None:
     assert np.flatnonzero(choose_head(counts, 0.4)).tolist() == [2, 3]
     assert np.flatnonzero(choose_head(counts, 0.01)).tolist() == [2]
     assert np.flatnonzero(choose_head(counts, 0.35)).tolist() == [2, 3]  # 1.75 of five, rounded
+    many = np.r_[0, np.tile([1, 2], 200)]
+    assert np.flatnonzero(choose_head(many, 0.25)).tolist() == list(range(2, 201, 2))
 
 
 def test_leave_one_out_by_hand() -> None:

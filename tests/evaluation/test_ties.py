@@ -125,7 +125,10 @@ class TestTies:
         positives = [(0, 60), (1, 58), (2, 5), (3, 1)]
         collector = RankingCollector(evaluation(["Recall"]))
         rows, items = torch.tensor(positives).T
+        draw, drawn = collector._top_items, []
+        collector._top_items = lambda *args: drawn.append(args[2].tolist()) or draw(*args)
         collector.eval_batch_collect(scores, None, rows, items)
+        assert drawn == [[2]]
         topk = collector.get_data_struct().get("rec.topk")
         assert topk[[0, 1, 3]].tolist() == [
             [1, 0, 0, 0, 0, 1], [0, 0, 1, 0, 0, 1], [0, 0, 0, 0, 0, 1],
@@ -165,6 +168,12 @@ def test_hits_are_read_off_the_collected_list(
     of_group = collected.get("rec.topk (odd items)")
     assert of_group[:, :-1].bool().equal(hits & members[lists])
     assert of_group[:, -1].tolist() == (positive & members.numpy()).sum(1).tolist()
+
+
+def test_places_of_two_positives_of_a_row_before_a_row_without_any() -> None:
+    scores = torch.tensor([[0.0, 3, 2, 1], [0, 5, 6, 7], [0, 1, 3, 2]])
+    rows, items = torch.tensor([0, 0, 2]), torch.tensor([1, 2, 1])
+    assert Positives.of(scores.shape, rows, items).rank(scores, None).above.tolist() == [0, 1, 2]
 
 
 def test_every_order_is_as_likely() -> None:

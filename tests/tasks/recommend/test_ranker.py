@@ -22,6 +22,7 @@ def test_the_best_are_those_of_a_full_sort(n: int, k: int, levels: int, seed: in
     rng, k = np.random.default_rng(abs(seed)), min(k, n)
     scores = rng.integers(0, levels, (3, n)).astype(np.float32)
     scores[rng.random((3, n)) < 0.2] = -np.inf
+    scores[0, [0, -1]] = levels  # the best are in the first group, and after the last one
     best, ids = top_k(scores, k)
     np.testing.assert_array_equal(best, -np.sort(-scores, axis=1)[:, :k])
     np.testing.assert_array_equal(np.take_along_axis(scores, ids, 1), best)
