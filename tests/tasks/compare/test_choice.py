@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -80,14 +81,15 @@ def test_repeats_at_once_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> No
     assert not list(Path("folder").rglob("saved"))
 
 
-def test_the_mean_of_two_seeds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lucky", [0.5, math.nan])
+def test_the_mean_of_two_seeds_counts(lucky: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The metric is an error, so the smallest mean is best; the third trial is never repeated."""
     labels = ["--threshold={'rating': 3}", "--valid_metric=LogLoss", "--dataset=tiny"]
     (entry,) = parse_models("DIN", labels)
     tried = [optuna.trial.create_trial(value=value) for value in (0.3, 0.2, 0.5)]
     for number, trial in enumerate(tried):
         trial.number = number
-    second = {0: 0.35, 1: 0.5}
+    second = {0: 0.35, 1: lucky}
     monkeypatch.setattr(
         choice, "_repeat", lambda trials, *_: ((t.number, second[t.number]) for t in trials)
     )
@@ -97,7 +99,10 @@ def test_the_mean_of_two_seeds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick_runs")
-@pytest.mark.parametrize(("protocol", "kept"), [("random", True), ("leave-one-out", False)])
+@pytest.mark.parametrize(
+    ("protocol", "kept"),
+    [("random", True), ("leave-one-out", False), ("random --split_seed=7", False)],
+)
 def test_the_second_seed_draws_no_other_split(
     protocol: str, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +114,7 @@ def test_the_second_seed_draws_no_other_split(
         "trial_command",
         lambda tried, *args: repeated.extend(tried.argv) or command(tried, *args),
     )
-    arguments = [f"--protocol={protocol}", "--trials=2", f"--seed={2**32 - 1}"]
+    arguments = [*f"--protocol={protocol}".split(), "--trials=2", f"--seed={2**32 - 1}"]
     done = tune(*arguments, model="BPR")
     assert done.exit_code == 0, done.output
     assert "--seed=0" in repeated

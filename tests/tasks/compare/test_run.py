@@ -76,9 +76,10 @@ def test_tested_differences_are_those_of_the_table() -> None:
                    "tested": np.zeros(len(users))}  # fmt: skip
         return SimpleNamespace(seed=seed, users=columns, name=f"seed {seed}")
 
-    base = [run(1, "abc", [0.1, 0.2, 0.3]), run(2, "cd", [0.5, 0.7])]
-    ours = [run(1, "cba", [0.9, 0.4, 0.2]), run(2, "cd", [0.6, 0.9])]
+    base = [run(1, "abc", [0.1, 0.2, 0.3]), run(2, "cde", [0.5, 0.7, 0.9]), run(4, "f", [0.9])]
+    ours = [run(1, "cba", [0.9, 0.4, 0.2]), run(2, "cd", [0.6, 0.9]), run(3, "f", [0.1])]
     (test,) = significance.compare_with_baseline(base, {"B": ours}, ["auc"])
+    assert (test.seeds, test.left_out) == (2, 1)  # user e
     assert test.baseline == pytest.approx((0.2 + 0.6) / 2)
     assert test.difference.mean == pytest.approx((0.5 + 0.75) / 2 - (0.2 + 0.6) / 2)
 
