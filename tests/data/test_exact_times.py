@@ -13,10 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_data import HAS_TS, RecBoleDataset, RecBoleGeneral, assert_same_rows, leave_one_out
+from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
+from recbole_llm.data.rows.interaction import order_key
 from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.steps import build_model, load_data
 from recbole_llm.tasks.recommend import recommend
@@ -79,6 +81,19 @@ def test_a_column_may_be_called_exact(tmp_path: Path) -> None:
         tmp_path, "SASRec", load_col={"inter": ["user_id", "item_id", "timestamp", "exact"]}
     )
     assert held_out(config) == {"u1": ("b", "a"), "u2": ("c", "d")}
+
+
+def test_times_that_are_set_are_those_that_rows_are_sorted_by(tmp_path: Path) -> None:
+    write_events(tmp_path, BACKWARDS)
+    inter = create_dataset(events_config(tmp_path, "SASRec")).build()[0].inter_feat
+    inter["timestamp"] = -inter.exact("timestamp").argsort().argsort().float()
+    inter.sort("timestamp")
+    assert inter["timestamp"].tolist() == [-1, 0]
+
+
+def test_pairs_are_ordered_by_their_first_number() -> None:
+    pairs = Interaction({"time": torch.tensor([[3.0, 1.0], [2.0, 1.0]])})
+    assert order_key(pairs, "time").tolist() == [3, 2]
 
 
 @pytest.mark.parametrize("model", ["SASRec", "BPR"])

@@ -256,10 +256,13 @@ class TestView:
 
     def test_copies_are_independent(self, pair: tuple[Any, Any]) -> None:
         have = pair[1].inter_feat
+        have["extra"] = torch.zeros(len(have))
         before = have.batch(slice(None))
         other = copy.deepcopy(have)
+        other["extra"] += 1
         other.sort(by="item_id")
         assert_same_rows(before, have.batch(slice(None)))
+        assert not have["extra"].any()
         assert other.interaction.source is have.interaction.source
 
     def test_derived_matrices(self, pair: tuple[Any, Any]) -> None:

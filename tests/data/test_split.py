@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recbole_llm.data.rows.split import Groups, sorted_unique, stable_order
+from recbole_llm.data.rows.split import Groups, sorted_unique, stable_order, user_time_order
 
 SHORT = hnp.array_shapes(max_dims=1, min_side=0, max_side=80)
 
@@ -34,6 +34,12 @@ def test_stable_order_is_numpys(dtype: Any, data: st.DataObject) -> None:
 )
 def test_stable_order_at_the_edges(keys: Any) -> None:
     assert np.array_equal(stable_order(keys), np.argsort(keys, kind="stable"))
+
+
+def test_rows_of_one_user_and_time_keep_their_order() -> None:
+    users = np.tile([2, 1], 200)
+    order = user_time_order(users, np.zeros(400))
+    assert order.tolist() == [*range(1, 400, 2), *range(0, 400, 2)]
 
 
 @given(hnp.arrays(np.int64, SHORT, elements=st.integers(-9, 9)))

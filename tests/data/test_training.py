@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_data import MakeConfig, RecBoleDataset, leave_one_out
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
 
 from recbole_llm.core.config import Config
 from recbole_llm.data.datasets.sequence import SequentialDataset
-from recbole_llm.data.rows.training import item_counts, training_interactions, user_counts
+from recbole_llm.data.rows.training import (
+    item_counts,
+    training_digest,
+    training_interactions,
+    user_counts,
+)
 
 CLASSES = [SequentialDataset, RecBoleDataset]
 
@@ -80,6 +88,19 @@ def test_recboles_matrix_has_the_same(made: MakeConfig, split: Any, group_by: st
     matrix = stock.inter_matrix("csr")
     assert np.array_equal(np.asarray(matrix.sum(0)).ravel(), item_counts(ours))
     assert np.array_equal(np.asarray(matrix.sum(1)).ravel(), user_counts(ours))
+
+
+def test_the_digest_is_of_pairs_in_any_order() -> None:
+    def digest(*pairs: tuple[int, int]) -> str:
+        users, items = torch.tensor(pairs).T
+        inter = Interaction({"user_id": users, "item_id": items})
+        dataset: Any = SimpleNamespace(
+            uid_field="user_id", iid_field="item_id", item_num=9, inter_feat=inter
+        )
+        return training_digest(dataset)
+
+    assert digest((1, 2), (3, 4)) == digest((3, 4), (1, 2))
+    assert len({digest((1, 2), (3, 4)), digest((2, 1), (3, 4)), digest((1, 4), (3, 2))}) == 3
 
 
 def test_unsplit_data_set_is_refused(hand: MakeConfig) -> None:
