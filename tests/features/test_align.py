@@ -40,6 +40,12 @@ def test_unusable_rows_are_an_error_by_default() -> None:
     assert str(caught.value) == expected
 
 
+def test_an_infinite_number_makes_a_row_unusable() -> None:
+    own = EmbeddingTable.build([[np.inf, 1], [1, 2]], ["a", "b"], "f")
+    with pytest.raises(TableError, match=r"cover 1 of 2; 1 non-finite \('a'\)"):
+        align(own, ["[PAD]", "a", "b"])
+
+
 @pytest.mark.parametrize(("policy", "filled"), [("zeros", [0, 0]), ("mean", [3, 7])])
 def test_unusable_rows_are_filled_by_the_policy(
     policy: str, filled: list[float], caplog: pytest.LogCaptureFixture
@@ -68,6 +74,8 @@ def test_the_fingerprint_changes_with_rows_order_and_policy() -> None:
         align(table("a", "b"), ["[PAD]", "b", "a"]).fingerprint,
     }
     assert len(seen) == 4
+    whole = [align(table("a", "b"), ["[PAD]", "a", "b"], p).fingerprint for p in ("zeros", "mean")]
+    assert seen >= set(whole) and whole[0] == whole[1]  # a policy that changes nothing
 
 
 @given(st.lists(st.integers(0, 50), unique=True, min_size=1), st.randoms())
@@ -75,6 +83,10 @@ def test_any_order_of_rows_gives_the_same_matrix(ids: list[int], rng: object) ->
     names = [str(i) for i in ids]
     shuffled = list(names)
     rng.shuffle(shuffled)  # type: ignore[attr-defined]
-    own = EmbeddingTable.build(np.array([[float(n) + 1] for n in shuffled]), shuffled, "f")
-    matrix = align(own, ["[PAD]", *names]).matrix
-    np.testing.assert_array_equal(matrix[:, 0], [0, *(i + 1 for i in ids)])
+    own, same = (
+        EmbeddingTable.build(np.array([[float(n) + 1] for n in order]), order, "f")
+        for order in (shuffled, names)
+    )
+    found = align(own, ["[PAD]", *names])
+    np.testing.assert_array_equal(found.matrix[:, 0], [0, *(i + 1 for i in ids)])
+    np.testing.assert_array_equal(found.contents, align(same, ["[PAD]", *names]).contents)

@@ -78,6 +78,17 @@ def test_inverted_file_is_close_to_exact_and_repeatable(monkeypatch: pytest.Monk
     assert (found == nearest_neighbors(vectors, 10)).all()
 
 
+def test_an_inverted_file_finds_no_neighbor_beyond_its_clusters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retrieval, "EXACT_UP_TO", 10)
+    monkeypatch.setattr(retrieval, "PROBES", 1)
+    found = nearest_neighbors(np.random.default_rng(0).normal(size=(50, 4)), 20)
+    for row in found.tolist():
+        others = [other for other in row if other != -1]
+        assert len(others) < 20 and row == [*dict.fromkeys(others), *[-1] * (20 - len(others))]
+
+
 def test_vectors_that_are_not_finite() -> None:
     with pytest.raises(ValueError, match="finite matrix"):
         nearest_neighbors(np.full((3, 2), np.nan), 1)

@@ -46,6 +46,7 @@ def test_a_table_needs_a_fingerprint(fingerprint: Any) -> None:
 def test_a_table_without_a_fingerprint_gets_that_of_its_vectors() -> None:
     first, same, other = (EmbeddingTable.build([[x]], ["a"]).fingerprint for x in (1.0, 1.0, 2.0))
     assert first == same != other
+    assert EmbeddingTable.build([[1.0]], ["a"], "own").fingerprint == "own"
 
 
 def test_the_fingerprint_of_vectors_knows_whose_they_are() -> None:

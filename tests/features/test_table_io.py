@@ -189,6 +189,8 @@ def test_columns_of_parquet_beside_the_vectors(tmp_path: Path) -> None:
     pd.read_parquet(file).assign(title="x").to_parquet(file)
     with pytest.raises(TableError, match="columns that are no numbers: 'title'; leave them out"):
         read_table(file)
+    pd.DataFrame({"x": VECTORS[:, 0], "token": TOKENS}).to_parquet(file)
+    assert list(read_table(file).tokens) == TOKENS
     pd.DataFrame({"token": TOKENS, "vector": [[1.0], None, [2.0]]}).to_parquet(file)
     with pytest.raises(TableError, match="1 of 3 vectors are not 1 wide: 'a b'"):
         read_table(file)
