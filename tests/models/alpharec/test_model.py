@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from recbole_llm.data.rows.training import training_interactions
 from recbole_llm.models.alpharec.query import mix_with_similarity, query_from_nearest_texts
-from recbole_llm.models.alpharec.text_map import MLPMap
+from recbole_llm.models.alpharec.text_map import MLPMap, TextLinear
 from recbole_llm.testing import ModelTests
 
 SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": "user"}}
@@ -148,6 +148,7 @@ def test_score_users_is_the_convolution() -> None:
     scores = model.score_users(histories)
     expected = model._normalized()[0][1:6] @ model._normalized()[1].T
     torch.testing.assert_close(scores, expected)
+    torch.testing.assert_close(model.score_users([h.repeat(2) for h in histories]), expected)
     query = torch.randn(16)
     model.query_neighbors, model.query_share = 0, 0.0  # as in the authors' code
     moved = model.score_users(histories, query, 0.25)
@@ -157,6 +158,9 @@ def test_score_users_is_the_convolution() -> None:
     torch.testing.assert_close(moved, F.normalize(final, dim=1) @ model._normalized()[1].T)
     alone = model.score_users([torch.tensor([], dtype=torch.long)], query, 0.25)
     torch.testing.assert_close(alone[0], F.normalize(f(query), dim=0) @ model._normalized()[1].T)
+    model.query_share = 0.5
+    shares = (model.score_users([torch.tensor([], dtype=torch.long)], query, a) for a in (0.1, 0.9))
+    torch.testing.assert_close(*shares)
 
 
 def test_similarity_of_texts_has_a_share_of_a_querys_scores() -> None:
@@ -194,7 +198,8 @@ def test_a_query_is_read_as_the_texts_of_the_items_nearest_to_it() -> None:
     found = query_from_nearest_texts(query, texts, 2)
     torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float32))
     # With more neighbors than items, all items count, but not the padding.
-    assert torch.isfinite(query_from_nearest_texts(query, texts, 99)).all()
+    all_items = query_from_nearest_texts(-query, texts, 99)
+    torch.testing.assert_close(all_items, texts[3], rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
@@ -261,7 +266,28 @@ def test_repeated_pairs_weigh_one() -> None:
     torch.testing.assert_close(model()[0], before)
 
 
+@torch.no_grad()
+def test_cached_vectors_follow_the_interactions() -> None:
+    _, model, loaders = _make()
+    model.ranked_vectors(), model._item_layers()
+    users, items = training_interactions(loaders[0].dataset)
+    model.set_interactions(users[::2], items[::2])
+    torch.testing.assert_close(model.ranked_vectors(), F.normalize(model()[1], dim=1))
+    torch.testing.assert_close(model._item_layers(), model._sum_layers())
+
+
 def test_vectors_of_one_number_go_through_the_map() -> None:
     text = np.arange(5, dtype=np.float32)[:, None]
     made = MLPMap(text, None, 3, 0.5)
     assert {p.shape[0] for p in made.parameters() if p.dim() == 2} == {1, 3}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [True, False])
+def test_whitened_texts_go_through_the_map_alike_under_autocast(bias: bool) -> None:
+    text = np.random.default_rng(0).normal(3, 1, (40, 6)).astype(np.float32)
+    layer, x = TextLinear(text, 5, 0.5, bias), torch.from_numpy(text)
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer(x).float(), expected, rtol=0.02, atol=0.02)
+    assert bool(layer.center.any()) == bias  # a layer without bias could not undo it
