@@ -141,3 +141,17 @@ def test_behaviors_read_the_mean_of_the_real_items(monkeypatch: pytest.MonkeyPat
     vectors = model.tower.item_vectors(torch.tensor([3, 5, 0]))
     torch.testing.assert_close(parts[1], vectors[:2].mean(0, keepdim=True))
     assert vectors[2].any() and not parts[3].any()
+
+
+@torch.no_grad()
+def test_retrieval_reads_the_mean_text_of_the_items_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, model, loaders = TestRetrieval().make()
+    rows, behaviors, texts = next(iter(loaders[2]))[0], model.network.behaviors, []
+
+    def noted(user: Any, history: Any, text: Any, *rest: Any) -> Any:
+        texts.append(text)
+        return behaviors(user, history, text, *rest)
+
+    monkeypatch.setattr(model.network, "behaviors", noted)
+    model.row_states(rows)
+    torch.testing.assert_close(texts[0], model.memory.mean_text(rows["item_id_list"]))

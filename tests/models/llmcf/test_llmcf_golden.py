@@ -61,6 +61,7 @@ def test_decoder(golden: Any) -> None:
     for block in decoder.blocks:
         x = block(x, turns, everyone)
     _close(decoder.norm(x), arrays["y_nocausal"])
+    assert Decoder(64).blocks[0].down.in_features == 96  # two thirds of 128, rounded up
 
 
 class _OnSASRec(NamedTuple):

@@ -88,6 +88,9 @@ def check(search: ExampleSearch, row: Any, item: int | None, found: torch.Tensor
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_half_of_each_label_by_both_texts(count: int) -> None:
     _, model, loaders = _Made().make(n_examples=count)
+    for name in model.memory.columns._fields:  # fewer of label 0, which come last
+        setattr(model.memory, name, getattr(model.memory, name)[:-10])
+    model.memory._derive()
     for loader in (loaders[0], loaders[2]):
         rows = take(loader.dataset.inter_feat, np.arange(40))
         found = find_examples(model, rows)
@@ -161,6 +164,8 @@ def test_random_contexts_are_the_same_each_time_and_differ_between_queries() -> 
     found = find_examples(model, rows)
     assert found.equal(find_examples(model, rows))
     assert len(found.unique(dim=0)) > 30
+    rows["user_id"] = rows["user_id"].flip(0)
+    assert (found != find_examples(model, rows)).any(1).sum() > 30  # users differ, too
 
 
 def test_contexts_of_training_rows_are_found_once_before_training() -> None:
@@ -175,6 +180,13 @@ def test_contexts_of_training_rows_are_found_once_before_training() -> None:
         assert rows[CONTEXT].equal(find_examples(model, rows))
         batch.update(type(batch)({CONTEXT: find_examples(model, batch)}))
         assert model.calculate_loss(batch).allclose(before)
+
+
+def test_contexts_of_negatives_that_are_drawn_later_are_not_found_before() -> None:
+    negatives = {"distribution": "uniform", "sample_num": 1}
+    _, model, loaders = _Made().make(train_neg_sample_args=negatives)
+    model.before_training(loaders[0])
+    assert CONTEXT not in next(iter(loaders[0]))
 
 
 @pytest.mark.parametrize(
@@ -249,6 +261,7 @@ def test_without_thoughts_there_is_no_such_token_and_no_reconstruction() -> None
 
 def test_a_user_without_items_has_no_other_users_state() -> None:
     _, model, loaders = _MadeRetrieval().make()
+    assert not any(t.weight[0].any() for t in (model.item_embedding, model.user_embedding))
     rows = next(iter(loaders[2]))[0][:2]
     rows["item_id_list"][0] = 0
     rows["item_id_list"][1, 2:] = 0  # as many items as there are rows

@@ -39,6 +39,9 @@ def test_examples_are_training_interactions_half_of_each_label(keys: dict[str, A
     expected = 30 if "model" in keys else 15
     assert examples.labels.sum() == expected
     assert (np.diff(examples.labels) <= 0).all() and len(set(examples.names)) == 30
+    assert set(training_examples(config(**keys, thought_seed=7), train).names) != set(
+        examples.names
+    )
     assert all(int(i) in {j for _, j in known} for h in examples.histories for i in h[h != 0])
 
 
