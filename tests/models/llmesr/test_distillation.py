@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recbole_llm.data.rows.training import training_interactions
+from recbole_llm.features.tables.checkpointed import feature_state
 from recbole_llm.models.llmesr.distillation import Histories, SelfDistillation
 from recbole_llm.testing import SequentialModelTests
 
@@ -171,6 +172,7 @@ def test_users_of_one_training_interaction_neither_teach_nor_learn(
     monkeypatch.setattr("recbole_llm.models.llmesr.model.training_interactions", shortened)
     _, model, (train, *_) = _Made().make(n_similar_users=50)  # more than there are users
     model.before_training(train)
+    assert set(feature_state(train.dataset)) == {"item_text"}  # users' texts are of the split
     similar = model.distillation.neighbors
     assert (similar[1] == -1).all() and not (similar == 1).any()
     assert (similar[2] != -1).sum() == 38  # all 40 but users 1 and 2

@@ -85,6 +85,17 @@ def test_no_leak_in_any_ablation(make: Any, ablation: str) -> None:
 def test_no_leak_with_any_backbone(make: Any, backbone: str) -> None:
     model, _ = make(backbone=backbone)
     assert _leak(model) == 0
+    positions = [name for name, _ in model.named_parameters() if "position" in name]
+    assert positions == ["network.position_embedding.weight"]  # which all backbones read
+
+
+@torch.no_grad()
+def test_training_without_dropout_is_inference(make: Any) -> None:
+    rates = ("stream_dropout_prob", "hidden_dropout_prob", "attn_dropout_prob")
+    model, loader = make(**dict.fromkeys(rates, 0.0))
+    items = next(iter(loader))["item_id_list"]
+    expected = model.user_states(items, items != 0)
+    torch.testing.assert_close(model.train().user_states(items, items != 0), expected)
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
@@ -165,15 +176,17 @@ def test_views_start_equal(make: Any, layers: int) -> None:
 
 
 def test_attention_starts_as_a_multiple_of_the_identity(make: Any) -> None:
-    attention = make()[0].network.to_semantic
+    network = make(initializer_range=0.1)[0].network
+    positions, attention = network.position_embedding.weight, network.to_semantic
+    assert positions.std().item() == pytest.approx(0.1, rel=0.3)
     for part, scale in (("query", 2.0), ("key", 2.0), ("value", 1.0), ("out", 1.0)):
         assert torch.equal(getattr(attention, part).weight.detach(), scale * torch.eye(8))
 
 
 def test_fewer_components_than_columns(make: Any) -> None:
     model, _ = make(hidden_size=32, inner_size=8)  # the hash encoder has 16 dimensions
-    deviations = model.network.item_embedding.weight[1:].std(0)
-    assert (deviations > 0).all()
+    table = model.network.item_embedding.weight
+    assert (table[1:].std(0) > 0).all() and not table[0].any()
 
 
 def test_the_loss_is_its_two_parts(make: Any) -> None:
