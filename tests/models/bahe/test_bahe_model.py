@@ -160,6 +160,7 @@ def test_a_tower_reads_the_vectors_beside_the_fields(head: str) -> None:
     batch = next(iter(loaders[0]))
     model.train()
     model.calculate_loss(batch).backward()
+    assert model.head.norm.running_mean.any()  # of the vectors and their product
     moved = [model.user_map, model.item_map, *model.high.model.layers]
     assert all(p.grad.abs().sum() > 0 for part in moved for p in part.parameters())
     penalty = model.head.regularization()

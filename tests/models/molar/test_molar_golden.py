@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -37,11 +38,12 @@ def close(actual: Tensor | None, expected: Tensor) -> None:
     torch.testing.assert_close(actual.detach(), expected, rtol=0, atol=1e-6)
 
 
-def test_the_scale_stays_below_100() -> None:
+@pytest.mark.parametrize(("start", "scale"), [(9.0, 100), (-1.0, 1)])
+def test_the_scale_stays_between_1_and_100(start: float, scale: float) -> None:
     loss = PooledNCE()
-    loss.log_scale.data.fill_(9.0)
+    loss.log_scale.data.fill_(start)
     loss(*(torch.eye(3) for _ in range(3)))
-    assert float(loss.log_scale.exp()) == 100.0 or abs(float(loss.log_scale.exp()) - 100) < 1e-3
+    assert loss.log_scale.exp().item() == pytest.approx(scale)
 
 
 def test_cosines_keep_their_precision_under_autocast() -> None:

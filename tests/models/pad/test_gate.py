@@ -64,10 +64,11 @@ def test_the_most_popular_items_are_in_the_first_bin_however_popular() -> None:
 
 
 def test_later_items_are_in_the_bin_of_items_without_training_interactions() -> None:
-    gate = FrequencyGate(frequency_bins(np.array([0, 3, 0, 1]), 4), 4, gamma_2=1.0)
-    assert gate.bins.tolist() == [0, 1, 4, 2]
-    gate.append(2)
-    assert gate.bins.tolist() == [0, 1, 4, 2, 4, 4]
+    for counts, bins in (([0, 3, 0, 1], [0, 1, 4, 2]), ([0, 3, 1], [0, 1, 2])):
+        gate = FrequencyGate(frequency_bins(np.array(counts), 4), 4, gamma_2=1.0)
+        assert gate.bins.tolist() == bins
+        gate.append(2)
+        assert gate.bins.tolist() == [*bins, 4, 4]
 
 
 @torch.no_grad()
