@@ -212,17 +212,15 @@ def file_lock(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterato
         file: the lock's file.
         busy: called before waiting for another process that holds the lock; it may raise.
     """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file)
     try:
-        import fcntl
-    except ImportError:  # not a POSIX system
-        yield
-        return
-    with open(file, "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            busy()
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        busy()
+        held = lock.acquire()
+    with held:
         yield
 
 

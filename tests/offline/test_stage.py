@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -131,7 +130,6 @@ with file_lock(Path(sys.argv[1]), print):
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of POSIX systems")
 def test_a_second_process_waits_until_the_first_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +147,7 @@ def test_a_second_process_waits_until_the_first_ends(
     def kill_holder(message: str) -> None:
         """End the holder once the wait is announced, as a crash would."""
         messages.append(message)
-        holder.send_signal(signal.SIGKILL)
+        holder.kill()
 
     monkeypatch.setattr(stage_module, "show", kill_holder)
     assert made.complete().units_done == 3
