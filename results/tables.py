@@ -293,6 +293,7 @@ CHOICES = (
         "tuned-texts",
         "SASRec, from the texts, the best of six trials",
     ),
+    Row("PAD, the best one with a second seed, too", "pad-tuned", "PAD"),
 )
 PAD_STARTS = rows_of("pad-starts", "from the texts", "random, std .3", "random, std .02")
 PAD_ABLATIONS = (
