@@ -31,6 +31,7 @@ from recbole_llm.core.schema import (
     GRAPH,
     RECBOLE,
     files_of_model,
+    given_settings,
     item_features,
     parse_command_line,
     parse_values,
@@ -77,10 +78,8 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._argv, self._default_model = argv, default_model
         self.stored, self._stages = dict(stored or {}), () if stage is None else (stage,)
         self.secrets: dict[str, str] = {}
-        if config_dict is not None and not isinstance(config_dict, Mapping):
-            raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
         load_plugins(config_file_list, config_dict, argv)
-        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+        super().__init__(model, dataset, config_file_list, given_settings(config_dict))
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:
             # RecBole derives it from the losses CE and BPR only.
             self.final_config_dict["MODEL_INPUT_TYPE"] = InputType.PAIRWISE

@@ -148,6 +148,17 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
+def given_settings(config_dict: object) -> dict[str, Any]:
+    """A copy of the settings that a caller gives from Python.
+
+    Raises:
+        ValueError: they are not a dict.
+    """
+    if config_dict is not None and not isinstance(config_dict, Mapping):
+        raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
+    return dict(config_dict or {})
+
+
 def parse_values(values: Mapping[str, Any], texts: Collection[str]) -> dict[str, Any]:
     """Parse the values of keys by `parse_literal`. Values of keys in `texts` stay as written: the
     revision 1.10 differs from 1.1, and the data set 2024_01 is not a number."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 
+from recbole_llm import load_data_and_model
 from recbole_llm.core.checkpoints.stored import plain_config
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.stock import StockSettings
@@ -651,6 +652,8 @@ def test_what_is_no_list_or_dict_is_named(tmp_path: Path) -> None:
         Config("BPR", config_file_list={"epochs": 7})
     with pytest.raises(ValueError, match="config_dict: expected a dict of settings, got 'own.ya"):
         Config("BPR", config_dict="own.yaml")
+    with pytest.raises(ValueError, match="config_dict: expected a dict of settings, got 5"):
+        load_data_and_model("saved/BPR.pth", config_dict=5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="argv: expected a list of --key=value arguments, got '--"):
         Config("BPR", argv="--epochs=7")
 

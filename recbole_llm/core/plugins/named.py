@@ -16,7 +16,7 @@ from recbole_llm.core.digest import file_digest
 from recbole_llm.core.errors import missing_file_error, named_error
 from recbole_llm.core.files import expanded
 from recbole_llm.core.plugins import loading
-from recbole_llm.core.schema import parse_command_line, parse_values
+from recbole_llm.core.schema import given_settings, parse_command_line, parse_values
 from recbole_llm.core.settings import split_to_list
 from recbole_llm.core.yaml_files import files_given, read_yaml
 
@@ -32,10 +32,12 @@ def load_plugins(
     rest of the configuration is read, since the known names depend on plugins.
 
     Raises:
-        ValueError: in one line: a plugin that cannot be imported or registered.
+        ValueError: in one line: settings that are not a dict, or a plugin that cannot be imported or
+            registered.
     """
     files = [read_yaml(file) for file in files_given(config_file_list)]
-    given = [s for s in (*files, config_dict or {}, parse_command_line(argv)) if "plugins" in s]
+    own = given_settings(config_dict)
+    given = [s for s in (*files, own, parse_command_line(argv)) if "plugins" in s]
     named = parse_values(given[-1], ())["plugins"] if given else None
     for name in split_to_list(named) or ():
         _load(str(name))

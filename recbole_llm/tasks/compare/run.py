@@ -16,7 +16,7 @@ from recbole_llm.core.errors import one_line, unknown_name_error
 from recbole_llm.core.files import OTHER_FOLDER, check_folder, write_json
 from recbole_llm.core.lines import plural, quoted
 from recbole_llm.core.log import close_log, init_log
-from recbole_llm.core.schema import parse_values
+from recbole_llm.core.schema import given_settings, parse_values
 from recbole_llm.core.yaml_files import files_given, read_yaml
 from recbole_llm.data.create import check_files
 from recbole_llm.tasks.compare.agreement import describe_random_splits, unify_protocol
@@ -173,10 +173,8 @@ def _parse(
                 f"models: {model!r} is no name, and runs are processes of their own: register the "
                 f"class in a file, and give that as config_dict={{'plugins': ['mine.py']}}"
             )
-    if config_dict is not None and not isinstance(config_dict, Mapping):
-        raise ValueError(f"config_dict: expected a dict of settings, got {config_dict!r}")
     code_digest.cache_clear()  # files may have changed since this process looked last
-    given = {**(config_dict or {}), **({} if dataset is None else {"dataset": dataset})}
+    given = {**given_settings(config_dict), **({} if dataset is None else {"dataset": dataset})}
     plain = parse_values(given, given)  # texts stay as they are written
     arguments = [*(f"--{key}={value}" for key, value in plain.items()), *argv]
     return parse_models(

@@ -20,7 +20,7 @@ from recbole_llm.core.log import close_log, log_ends_with_errors, show
 from recbole_llm.core.marks import Mark
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.runtime import one_thread
-from recbole_llm.core.schema import parse_command_line
+from recbole_llm.core.schema import given_settings, parse_command_line
 from recbole_llm.data.create import check_files
 from recbole_llm.data.rows.sizes import data_line
 from recbole_llm.evaluation.protocol import describe_protocol, describe_repeats
@@ -77,7 +77,7 @@ def zero_shot(
     """
     began = time.perf_counter()
     train = [train] if isinstance(train, str) else train
-    configs = _make_configs(train, test, config_file_list, dict(config_dict or {}), argv)
+    configs = _make_configs(train, test, config_file_list, given_settings(config_dict), argv)
     part = transferable_part(configs[0])
     start(configs[0], trains=True)
     with ExitStack() as opened:
