@@ -32,7 +32,7 @@ def load_plugins(
     rest of the configuration is read, since the known names depend on plugins.
 
     Raises:
-        ValueError: in one line: settings that are not a dict, or a plugin that cannot be imported or
+        ValueError: settings that are not a dict; or, in one line, a plugin that cannot be imported or
             registered.
     """
     files = [read_yaml(file) for file in files_given(config_file_list)]
