@@ -24,7 +24,7 @@ from recbole_llm.core.config import Config
 from recbole_llm.core.log import save_traceback
 from recbole_llm.core.plugins import loading
 from recbole_llm.core.plugins.stock import recbole_models
-from recbole_llm.steps import build_model, load_data
+from recbole_llm.steps import build_model, build_trainer, load_data, start
 
 pytestmark = pytest.mark.usefixtures("tiny")
 QUIET = {"epochs": 1, "show_progress": False, "data_path": "dataset"}
@@ -173,6 +173,20 @@ def test_a_run_in_a_process_with_its_own_log_names_its_curves(
     )
     assert all(Path(name).name.startswith("BPR-tiny-") for name in told)
     host.close()
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_the_files_of_a_run_have_one_name() -> None:
+    name = Path(run()["checkpoint"]).stem
+    assert [file.stem for file in Path("log").iterdir()] == [name]
+    assert [folder.name for folder in Path("log_tensorboard").iterdir()] == [name]
+
+
+def test_two_trainers_of_a_run_write_to_two_checkpoints() -> None:
+    config = Config("BPR", "tiny", config_dict=QUIET)
+    start(config, trains=True)
+    model = build_model(config, load_data(config).train_dataset)
+    assert len({build_trainer(config, model).saved_model_file for _ in range(2)}) == 2
 
 
 @pytest.mark.usefixtures("own_logging")

@@ -78,6 +78,7 @@ class Config(RecBoleConfig):  # type: ignore[misc]
         self._argv, self._default_model = argv, default_model
         self.stored, self._stages = dict(stored or {}), () if stage is None else (stage,)
         self.secrets: dict[str, str] = {}
+        self.log_name: str | None = None  # of the run's log, until a trainer takes it
         load_plugins(config_file_list, config_dict, argv)
         super().__init__(model, dataset, config_file_list, given_settings(config_dict))
         if self["MODEL_INPUT_TYPE"] is None and self["loss_type"] in _PAIRWISE_LOSSES:

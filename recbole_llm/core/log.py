@@ -137,6 +137,7 @@ def init_log(config: Config, to_file: bool = True) -> None:
     """
     close_log()  # a loaded model may have left one
     name = run_name(config)
+    config.log_name = name if to_file else None
     compat.set_tensorboard(f"log_tensorboard/{name}" if to_file else None)
     root = logging.getLogger()
     if not root.handlers:

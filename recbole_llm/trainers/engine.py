@@ -59,8 +59,11 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self._data_state: dict[str, Any] = {}
         self.eval_collector, self.evaluator = evaluation_parts(config)
         self.progress = Progress(config["valid_metric"])
-        # RecBole names checkpoints by the second, so runs started together would share a file.
-        name = distributed.broadcast(run_name(config))
+        # RecBole names checkpoints by the second, so runs started together would share a file. A
+        # run's first trainer takes the name of its log (RecBole's own configurations have none);
+        # another trainer must not write over its files.
+        name = distributed.broadcast(getattr(config, "log_name", None) or run_name(config))
+        config.log_name = None
         self.saved_model_file = str(Path(self.saved_model_file).with_name(f"{name}.pth"))
 
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> Any:

@@ -32,8 +32,8 @@ def load_plugins(
     rest of the configuration is read, since the known names depend on plugins.
 
     Raises:
-        ValueError: settings that are not a dict; or, in one line, a plugin that cannot be imported or
-            registered.
+        ValueError: settings that are not a dict; or, in one line, a plugin that cannot be imported
+            or registered.
     """
     files = [read_yaml(file) for file in files_given(config_file_list)]
     own = given_settings(config_dict)

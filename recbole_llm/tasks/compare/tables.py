@@ -152,7 +152,7 @@ def sentences(summary: Summary) -> Iterator[str]:
         yield (
             f"{mark} from {summary.baseline} (p < {LEVEL:g}): permutation test over users, "
             f"whose metrics are averaged over seeds first, corrected by Holm's method for {pairs}. "
-            f"Intervals are of 95 %, by the bootstrap over users. "
+            f"Intervals are of 95 %, by the bootstrap over users, and not corrected. "
             f"The test takes the variation over users into account, not that over seeds{apart}."
         )
     deciding = summary.metrics[0]
