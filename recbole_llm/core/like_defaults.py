@@ -123,7 +123,7 @@ def _is_of_recboles_model(error: Exception) -> bool:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Whether memory is too small, for which batches and data are likelier causes than keys."""
+    """Whether memory ran out: the size of batches or data is a likelier cause than a key."""
     return isinstance(error, MemoryError) or "allocate" in str(error)
 
 

@@ -58,7 +58,8 @@ class BackboneSettings(TransformerSettings):
     read_with = {key: ("backbone", names) for key, names in _READERS.items()}
 
     backbone: Backbone = "SASRec"
-    """Sequence backbone: SASRec, GRU4Rec, BERT4Rec or Caser; all causal."""
+    """Sequence backbone: SASRec, GRU4Rec, BERT4Rec or Caser. All are causal: BERT4Rec is SASRec
+    with BERT4Rec's output layer, and is not trained on masked items."""
     gru_hidden_size: Count | None = None
     """Width of GRU4Rec's layers; None: twice hidden_size."""
     caser_window: Count | None = None

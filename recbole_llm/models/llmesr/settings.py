@@ -72,7 +72,8 @@ class LLMESRSettings(BackboneSettings, SequentialSettings):
     last time that each user was trained on; nothing is encoded)."""
 
     backbone: Backbone = "SASRec"
-    """SASRec (with the authors' original block), GRU4Rec, BERT4Rec, or Caser; all causal."""
+    """SASRec (with the authors' original block), GRU4Rec, BERT4Rec (its output layer, without
+    masked items), or Caser; all causal."""
     hidden_size: Count = 192
     """H, size of each view; states and item vectors have 2 H; authors: 64."""
     n_layers: Count = 2
