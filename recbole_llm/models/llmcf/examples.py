@@ -28,6 +28,7 @@ class Examples(NamedTuple):
     histories: IntArray  # items before the target, padded with 0 on the right, int [E, L]
     items: IntArray  # the targets, int [E]
     labels: IntArray  # whether they were chosen, int [E]
+    chosen: IntArray  # the histories with 0 for items that labels say were not chosen, int [E, L]
 
     def select(self, rows: Any) -> Examples:
         """The examples of some rows, int [E']."""
@@ -54,6 +55,9 @@ def training_examples(
     batch = take(dataset.inter_feat, rows)
     users = batch[dataset.uid_field].numpy()
     histories = batch[getattr(dataset, f"{dataset.iid_field}_list_field")].numpy()
+    chosen, past_labels = histories, f"{config['LABEL_FIELD']}{config['LIST_SUFFIX']}"
+    if _is_labeled(config, batch) and past_labels in batch:  # ready-made histories may lack them
+        chosen = np.where(batch[past_labels].numpy() > MIN_LIKED, histories, 0)
     items, labels = _targets_and_labels(config, dataset, batch, rng)
     user_tokens, item_tokens = (
         dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field)
@@ -62,8 +66,15 @@ def training_examples(
         f"{user_tokens[u]}\t{item_tokens[i]}\t{row}"
         for u, i, row in zip(users, items, rows, strict=True)
     ]
-    examples = Examples(names, users, histories, items, labels)
+    examples = Examples(names, users, histories, items, labels, chosen)
     return examples.select(np.flatnonzero(items))
+
+
+def _is_labeled(config: Config, interactions: Interaction) -> bool:
+    """Whether the model learns labels of the data."""
+    pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
+    drawn = count_negatives(config) > 0
+    return pointwise and not drawn and config["LABEL_FIELD"] in interactions
 
 
 def _draw_rows(
@@ -71,8 +82,7 @@ def _draw_rows(
 ) -> IntArray:
     """Row numbers of `count` interactions, or of all if there are fewer; half of each label."""
     order, count = rng.permutation(len(inter)), min(count, len(inter))
-    pointwise = config["MODEL_INPUT_TYPE"] == InputType.POINTWISE
-    if not pointwise or count_negatives(config) or config["LABEL_FIELD"] not in inter:
+    if not _is_labeled(config, inter):
         return order[:count]
     liked = inter[config["LABEL_FIELD"]].numpy()[order] > MIN_LIKED
     n_zeros = min(int((~liked).sum()), count // 2)
@@ -92,7 +102,7 @@ def _targets_and_labels(
         labels[len(items) // 2 :] = 0
         drawn = _draw_unknown_items(dataset, batch[dataset.uid_field].numpy()[labels == 0], rng)
         items = np.concatenate([items[labels == 1], drawn])
-    elif config["LABEL_FIELD"] in batch:
+    elif _is_labeled(config, batch):
         labels = (batch[config["LABEL_FIELD"]].numpy() > MIN_LIKED).astype(np.int64)
     return items, labels
 

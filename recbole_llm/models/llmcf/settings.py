@@ -45,7 +45,8 @@ class ThoughtSettings(Settings):
     thought_candidates: Count = 3
     """Number of texts that are written about an example; the best is kept."""
     thought_history: Count = 5
-    """Number of last items of the history in the prompt."""
+    """Number of last items of the history in the prompt; if the model learns labels of the data,
+    of the items with label 1."""
     # A checkpoint holds what was made of the texts, so loading asks for no template.
     thought_prompt: Annotated[Text | None, Mark.TEMPLATE] = None
     """Template of the prompt over `history` (texts of items, shortened), `target` (likewise) and

@@ -104,13 +104,14 @@ class WriteThoughts(GenerateStage):
 
 
 def facts_of(config: Config, dataset: Dataset, examples: Examples) -> dict[str, list[str]]:
-    """Return {example: facts for its prompt}: the beginnings of the texts of the history's last
-    `thought_history` items, then of the target. Examples whose target has no text are left out."""
+    """Return {example: facts for its prompt}: the beginnings of the texts of the last
+    `thought_history` items that the user chose, then of the target. Examples whose target has no
+    text are left out."""
     texts = item_texts(config, dataset)
     tokens = [str(t) for t in dataset.field2id_token[dataset.iid_field]]
     longest = ThoughtSettings.of(config).thought_history
     facts = {}
-    for name, history, item in zip(examples.names, examples.histories, examples.items, strict=True):
+    for name, history, item in zip(examples.names, examples.chosen, examples.items, strict=True):
         before = [texts.get(tokens[i], "") for i in history[history != 0][-longest:]]
         target = texts.get(tokens[item])
         if target:

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_llmcf import LABELED, config, training_split
 
 from recbole_llm.features.contents.prompts import item_texts
+from recbole_llm.models.llmcf.examples import training_examples
 from recbole_llm.models.llmcf.recgen import RecGenStage, instructions
 from recbole_llm.offline.adapter_training import Sample
 
@@ -32,18 +34,24 @@ def test_recommendations_of_either_outcome_and_general_instructions() -> None:
         {"instruction": "Greet.", "output": "Hello."},
     ]
     Path("general.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
-    found = by_task(stage(**LABELED, tune_samples=20, recgen_instructions="general.jsonl"))
+    made = stage(**LABELED, tune_samples=20, recgen_instructions="general.jsonl")
+    found = by_task(made)
     assert found["general"] == [
         Sample("general", "Add.\n1 2", "3"), Sample("general", "Greet.", "Hello.")
     ]  # fmt: skip
-    answers = [sample.answer for sample in found["choice"]]
-    assert answers.count("Yes.") == answers.count("No.") == 20
+    examples = training_examples(made.config, made.dataset, 40, made.config["seed"])
+    assert examples.labels.sum() == 20
+    told = examples.chosen.any(1)  # without an item that the user chose, there is nothing to ask
+    asked = examples.select(np.flatnonzero(told))
+    due = {name: "Yes." if label else "No." for name, label in zip(asked.names, asked.labels)}
+    assert {sample.subject: sample.answer for sample in found["choice"]} == due and not told.all()
     chosen = {sample.subject for sample in found["next"]}
     assert all(
         (sample.answer == "Yes.") == (sample.subject in chosen) for sample in found["choice"]
     )
     texts = set(item_texts(config(), training_split(config())).values())
-    assert len(found["next"]) == 20 and {sample.answer for sample in found["next"]} <= texts
+    assert {sample.answer for sample in found["next"]} <= texts
+    assert len(found["next"]) == asked.labels.sum()
 
 
 def test_histories_without_any_text_are_left_out() -> None:
@@ -76,7 +84,8 @@ def test_histories_and_targets_are_of_training_alone() -> None:
     for number in last.values():
         rows[number][1] = f"i{(int(rows[number][1][1:]) + 7) % 60}"
     assert samples() == before
-    rows[own[0]][1] = f"i{(int(rows[own[0]][1][1:]) + 7) % 60}"
+    chosen = next(rows[n] for n in own if float(rows[n][2]) >= 3)
+    chosen[1] = f"i{(int(chosen[1][1:]) + 7) % 60}"
     assert samples() != before
 
 

@@ -216,8 +216,27 @@ def test_titles_are_data() -> None:
 def test_a_prompt_tells_the_latest_items_of_the_history_and_the_target() -> None:
     made = stage(thought_history=2)
     texts, tokens = item_texts(made.config, made.dataset), made.dataset.field2id_token["item_id"]
-    names, _, histories, items, _ = made.examples
+    names, _, histories, items, *_ = made.examples
     assert max((history != 0).sum() for history in histories) > 2
     for name, history, item in zip(names, histories, items, strict=True):
         latest = [*history[history != 0][-2:], item]
         assert made.facts[name] == [texts[str(tokens[i])] for i in latest]
+
+
+def test_with_labels_a_prompt_tells_only_items_that_the_user_chose() -> None:
+    made = stage(**LABELED, thought_history=3)
+    texts, ids = item_texts(made.config, made.dataset), made.dataset.field2token_id
+    _, *rows = Path("dataset/tiny/tiny.inter").read_text().splitlines()
+    past = [row.split("\t") for row in rows]
+    found = set()
+    for name, user, item in zip(made.examples.names, made.examples.users, made.examples.items):
+        own = [row for row in past if ids["user_id"][row[0]] == user]
+        at = next(n for n, row in enumerate(own) if ids["item_id"][row[1]] == item)
+        if sum(ids["item_id"][row[1]] == item for row in own) > 1:
+            continue  # which of them it is does not show
+        known = [texts[row[1]] for row in own[:at] if float(row[2]) >= 3]
+        assert made.facts[name] == [*known[-3:], texts[own[at][1]]]
+        history = "; ".join(known[-3:]) or "nothing yet"
+        assert f"A user's history, oldest first: {history}." in made.prompts()[name]
+        found.add((len(known) > 3, len(known) == 0, len(known) < at))
+    assert all(map(any, zip(*found)))
