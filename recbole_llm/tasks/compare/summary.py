@@ -114,6 +114,18 @@ def describe_other_sizes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
+def describe_missing(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """The metrics without a value on test, with the models concerned, in words."""
+    found = []
+    for metric in metrics:
+        if without := [row for row in rows if math.isnan(row.test[metric].mean)]:
+            found.append(
+                f"{metric} has no value for {', '.join(row.label for row in without)}: a warning "
+                f"in {without[0].folders[0]}/output.txt says why"
+            )
+    return found
+
+
 def _make_row(label: str, cells: Sequence[Cell]) -> Row:
     runs = [cell.result for cell in cells]
     epochs = [run["best_epoch"] for run in runs]

@@ -13,7 +13,13 @@ import pytest
 
 from recbole_llm.tasks.compare.figures import summary_figures
 from recbole_llm.tasks.compare.significance import Difference, PairedTest
-from recbole_llm.tasks.compare.summary import Row, Spread, Summary, describe_other_sizes
+from recbole_llm.tasks.compare.summary import (
+    Row,
+    Spread,
+    Summary,
+    describe_missing,
+    describe_other_sizes,
+)
 from recbole_llm.tasks.compare.tables import (
     format_spread,
     latex_lines,
@@ -127,6 +133,15 @@ def test_a_metric_without_a_value_in_one_seed_has_none() -> None:
     assert Spread.of([0.1, 0.3]) == Spread(pytest.approx(0.2), pytest.approx(0.02**0.5))
     summary = summary_of({"a": 0.1, "b": math.nan})
     assert [row.split(" | ")[2] for row in markdown_lines(summary)][2:] == ["**.1000**", "-"]
+
+
+def test_metrics_without_a_value_are_named_with_the_place_of_the_reason() -> None:
+    summary = summary_of({"a": 0.1, "b": math.nan, "c": math.nan})
+    rows = [replace(row, folders=[f"cells/{row.label}-1"]) for row in summary.rows]
+    assert describe_missing(rows, ["mrr@10"]) == [
+        "mrr@10 has no value for b, c: a warning in cells/b-1/output.txt says why"
+    ]
+    assert describe_missing(rows[:1], ["mrr@10"]) == []
 
 
 def test_seeds_that_one_model_lacks_are_told() -> None:
