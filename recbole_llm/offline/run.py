@@ -18,7 +18,7 @@ from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.processes import distributed
 from recbole_llm.data.create import create_dataset
 from recbole_llm.data.prepare import data_preparation
-from recbole_llm.data.reading.unread import warn_of_unread_columns
+from recbole_llm.data.reading.unread import warn_of_missing_columns, warn_of_unread_columns
 from recbole_llm.features.attach import attach_features, reads_items
 from recbole_llm.offline.stage import StageReport, stage_class
 
@@ -85,6 +85,7 @@ def prepare_data(
     dataset = load_dataset(config, vocabulary)
     check_catalogue(config, dataset.item_num - 1)  # one is the padding
     if vocabulary is None:  # a training follows
+        warn_of_missing_columns(config, dataset)
         warn_of_unread_columns(config, dataset)
     with distributed.main_first():  # the others find the work done
         complete(config, dataset, "loaded", say)

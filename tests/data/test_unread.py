@@ -1,4 +1,4 @@
-"""Warnings of columns that were asked for, but that a click model does not read."""
+"""Warnings of columns that were asked for, but that are in no file or have no effect."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from recbole_llm.core.config import Config
+from recbole_llm.data.create import create_dataset
+from recbole_llm.data.reading.unread import warn_of_missing_columns
 from recbole_llm.offline.run import prepare_data
 from recbole_llm.testing import write_tiny_dataset
 
@@ -82,3 +84,30 @@ def test_columns_that_are_read_or_were_not_asked_for_are_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str, keys: dict[str, Any]
 ) -> None:
     assert warnings(tmp_path, caplog, model, **keys) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "says"),
+    [
+        ("inter", "slott", "'{}/tiny/tiny.inter' has no column 'slott'; did you mean 'slot'? its"),
+        ("user", "agee", "'{}/tiny/tiny.user' has no column 'agee'; did you mean 'age'? its"),
+        ("inter", "label", None),  # made by the threshold
+    ],
+)
+def test_columns_that_no_file_has_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, column: str, says: str | None
+) -> None:
+    columns = {"inter": COLUMNS["inter"][:5], "user": ["user_id"]}
+    columns[file] = [*columns[file], column]
+    found = warnings(tmp_path, caplog, "DCN", load_col=columns)
+    assert len(found) == (says is not None)
+    assert not says or found[0].startswith(f"load_col: {says.format(tmp_path)} columns are")
+
+
+def test_a_file_of_which_columns_were_asked_for_and_that_is_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (write_tiny_dataset(tmp_path) / "tiny.user").rename(tmp_path / "elsewhere")
+    made = Config("BPR", "tiny", config_dict={"data_path": str(tmp_path), "load_col": COLUMNS})
+    warn_of_missing_columns(made, create_dataset(made))
+    assert "tiny.user' has no column 'age'; there is no such file" in caplog.text

@@ -1,17 +1,20 @@
-"""A warning of columns that were asked for, but that a click model does not read."""
+"""Warnings of columns that were asked for, but that are in no file or have no effect."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from logging import getLogger
+from pathlib import Path
 
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType, ModelType
 
 from recbole_llm.core import model_traits
 from recbole_llm.core.config import Config
+from recbole_llm.core.errors import near_hint
 from recbole_llm.core.like_defaults import is_of_recbole
 from recbole_llm.core.plugins.specs import spec_of
+from recbole_llm.data.reading.files import file_format, read_types
 
 _NUMBERS = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
 
@@ -41,6 +44,21 @@ def warn_of_unread_columns(config: Config, dataset: Dataset) -> None:
             f"load_col: {config['model']} does not read {', '.join(unlisted)}; to read numbers, "
             f'set --numerical_features="{[*config["numerical_features"], *unlisted]}" '
             f"(docs/own-data.md says how to scale them)"
+        )
+
+
+def warn_of_missing_columns(config: Config, dataset: Dataset) -> None:
+    """Warn of columns that ``load_col`` names and no file has, which RecBole passes over."""
+    for kind, name in _asked_for(config):
+        if name in dataset.field2type:
+            continue
+        part = f".{config['benchmark_filename'][0]}" if config["benchmark_filename"] else ""
+        part = part if kind == "inter" else ""
+        file = Path(dataset.dataset_path) / f"{dataset.dataset_name}{part}.{kind}"
+        columns = read_types(file, *file_format(config)) if file.is_file() else {}
+        there = f"its columns are {', '.join(columns)}" if columns else "there is no such file"
+        getLogger("recbole_llm").warning(
+            f"load_col: '{file}' has no column '{name}'; {near_hint(name, columns)}{there}"
         )
 
 
