@@ -190,7 +190,11 @@ def _settings_of_metrics(config: Config, metrics: Sequence[str]) -> dict[str, An
     return found
 
 
-def _in_words(value: object) -> str:
+def _in_words(value: object, within: bool = False) -> str:
+    """A setting as YAML has it; a list that is not `within` another value needs no brackets."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{k}: {_in_words(v)}' for k, v in value.items() if v is not None)}}}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        parts = (f"{k}: {_in_words(v, True)}" for k, v in value.items() if v is not None)
+        return f"{{{', '.join(parts)}}}"
+    if not isinstance(value, list):
+        return str(value)
+    return f"[{text}]" if "," in (text := ", ".join(map(str, value))) and within else text
