@@ -31,12 +31,7 @@ from recbole_llm.tasks.compare.entries import (
 from recbole_llm.tasks.compare.executors import lock_folder, open_executor
 from recbole_llm.tasks.compare.keys import code_digest
 from recbole_llm.tasks.compare.page import write_page
-from recbole_llm.tasks.compare.summary import (
-    Summary,
-    describe_missing,
-    describe_other_sizes,
-    summarize,
-)
+from recbole_llm.tasks.compare.summary import Summary, describe_rows, summarize
 from recbole_llm.tasks.compare.tables import screen_lines, write_tables
 
 _MOST_SEEDS = 100
@@ -98,10 +93,7 @@ def compare(
             (root / name).unlink(missing_ok=True)
         cells = [cell for cell in all_cells if cell.entry.label not in untuned]
         summary = summarize(cells, failures, baseline or labels[0])
-        repeats = dict.fromkeys(row.runs[0]["repeats"] for row in summary.rows)
-        missing = describe_missing(summary.rows, summary.metrics)
-        sizes = describe_other_sizes(summary.rows)
-        summary.notes = [*notes, *sizes, *missing, *filter(None, repeats)]
+        summary.notes = [*notes, *describe_rows(summary.rows, summary.metrics)]
         _write_results(summary, cells, root)
         if failures:
             raise _failed_runs_error(len(failures), len(all_cells), bool(untuned))

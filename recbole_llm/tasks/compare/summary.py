@@ -97,7 +97,15 @@ def summarize(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     return Summary(rows, metrics, smaller, baseline, first["protocol"], dataset, tests, reasons)
 
 
-def describe_other_sizes(rows: Sequence[Row]) -> list[str]:
+def describe_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """What a reader has to know about the rows: other data, metrics without a value, and repeated
+    items that can be recommended again."""
+    repeats = dict.fromkeys(row.runs[0]["repeats"] for row in rows)
+    sizes, missing = _describe_other_sizes(rows), _describe_missing(rows, metrics)
+    return [*sizes, *missing, *filter(None, repeats)]
+
+
+def _describe_other_sizes(rows: Sequence[Row]) -> list[str]:
     """The models that read less or more of the data than the first one, in words."""
     first, *others = [(row.label, row.runs[0]["data"]["size"]) for row in rows]
     found = []
@@ -114,7 +122,7 @@ def describe_other_sizes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def describe_missing(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+def _describe_missing(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
     """The metrics without a value on test, with the models concerned, in words."""
     found = []
     for metric in metrics:

@@ -13,13 +13,7 @@ import pytest
 
 from recbole_llm.tasks.compare.figures import summary_figures
 from recbole_llm.tasks.compare.significance import Difference, PairedTest
-from recbole_llm.tasks.compare.summary import (
-    Row,
-    Spread,
-    Summary,
-    describe_missing,
-    describe_other_sizes,
-)
+from recbole_llm.tasks.compare.summary import Row, Spread, Summary, describe_rows
 from recbole_llm.tasks.compare.tables import (
     format_spread,
     latex_lines,
@@ -50,9 +44,9 @@ def test_the_legend_is_of_the_marks_that_stand_there(p: float, legend: str) -> N
 def test_models_that_read_other_rows_are_named() -> None:
     def row(label: str, users: int, items: int) -> Any:
         size = {"users": users, "items": items, "interactions": 9}
-        return SimpleNamespace(label=label, runs=[{"data": {"size": size}}])
+        return SimpleNamespace(label=label, runs=[{"data": {"size": size}, "repeats": None}])
 
-    (said,) = describe_other_sizes([row("A", 1000, 5), row("B", 1000, 5), row("C", 999, 4)])
+    (said,) = describe_rows([row("A", 1000, 5), row("B", 1000, 5), row("C", 999, 4)], [])
     assert said.startswith("C has 999 users, 4 items, A 1,000 users, 5 items: filters, or missing")
 
 
@@ -137,11 +131,13 @@ def test_a_metric_without_a_value_in_one_seed_has_none() -> None:
 
 def test_metrics_without_a_value_are_named_with_the_place_of_the_reason() -> None:
     summary = summary_of({"a": 0.1, "b": math.nan, "c": math.nan})
-    rows = [replace(row, folders=[f"cells/{row.label}-1"]) for row in summary.rows]
-    assert describe_missing(rows, ["mrr@10"]) == [
-        "mrr@10 has no value for b, c: a warning in cells/b-1/output.txt says why"
+    run = {"data": {"size": {"users": 9}}, "repeats": "Items repeat."}
+    rows = [replace(row, folders=[f"cells/{row.label}-1"], runs=[run]) for row in summary.rows]
+    assert describe_rows(rows, ["mrr@10"]) == [
+        "mrr@10 has no value for b, c: a warning in cells/b-1/output.txt says why",
+        "Items repeat.",
     ]
-    assert describe_missing(rows[:1], ["mrr@10"]) == []
+    assert describe_rows(rows[:1], ["mrr@10"]) == ["Items repeat."]
 
 
 def test_seeds_that_one_model_lacks_are_told() -> None:
