@@ -48,7 +48,8 @@ class SequentialSettings(LossSettings):
     """Training and evaluation of a sequential method."""
 
     train_batch_size: Count = 1024
-    """Interactions (supervised targets) in a training step, on average."""
+    """Interactions (supervised targets) in a training step, on average. One with k negatives counts
+    as k, or as 1 + k in models of labels."""
     learning_rate: Positive = 0.001
     """Learning rate."""
     stopping_step: Natural = 5

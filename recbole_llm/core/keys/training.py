@@ -130,7 +130,8 @@ class RecBoleTraining(Settings):
     epochs: Count = 300
     """Maximum number of epochs."""
     train_batch_size: Count = 2048
-    """Rows, or supervised targets, in a batch."""
+    """Rows, or supervised targets, in a batch. One with k negatives counts as k, or as 1 + k in
+    models of labels."""
     learner: Annotated[
         Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"], BeforeValidator(_lower)
     ] = "adam"
