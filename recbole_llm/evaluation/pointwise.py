@@ -16,6 +16,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.evaluator.base_metric import LossMetric
 from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.metrics import LogLoss as StockLogLoss
 from torch import Tensor
 
 from recbole_llm.core.arrays import FloatArray, IntArray
@@ -80,6 +81,8 @@ class PointwiseEvaluator(EvaluatorByGroup):
         super().__init__(config)
         if "gauc" in self.metric_class:
             self.metric_class["gauc"] = GAUC(config)  # RecBole's GAUC is for ranked lists
+        if "logloss" in self.metric_class:
+            self.metric_class["logloss"] = LogLoss(config)
 
     def _evaluate_group(self, group: Group, collected: DataStruct) -> dict[str, float]:
         chosen = group.members[collected.get(ITEMS if group.of_items else USERS)]
@@ -99,6 +102,15 @@ class PointwiseEvaluator(EvaluatorByGroup):
         keys = (USERS, ITEMS, "rec.score", "data.label")
         users, items, scores, labels = (collected.get(key).numpy() for key in keys)
         return evaluate_labels_by_user(users, items, scores, labels, list(self.metric_class))
+
+
+class LogLoss(StockLogLoss):  # type: ignore[misc]
+    """RecBole's LogLoss, also of a single row, at which it fails with numpy before 2.4."""
+
+    def metric_info(self, preds: FloatArray, trues: IntArray) -> float:
+        """LogLoss of predictions [R] and labels [R]."""
+        # numpy.float64 makes a number of an array of one, but not of a list of one.
+        return float(super().metric_info(preds if len(preds) > 1 else preds.tolist(), trues))
 
 
 class GAUC(LossMetric):  # type: ignore[misc]
