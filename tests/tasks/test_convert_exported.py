@@ -50,6 +50,7 @@ def test_ids_of_parquet_may_be_large_numbers_or_bytes() -> None:
     assert column("user_id") == [str(own) for own in ids[:2]] and column("item_id") == ["a", "ä"]
 
 
+@pytest.mark.skipif(int(pd.__version__.split(".")[0]) < 3, reason="pandas 2 ends in 2262")
 @pytest.mark.parametrize("form", ["{}-{}-{}", "{1}/{2}/{0}"])
 def test_dates_far_away_are_times(form: str) -> None:
     dates = [form.format(*date) for date in (("9999", "12", "31"), ("2024", "01", "31"))]
