@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ RESULTS = Path(__file__).parent
 KEPT = (
     "data", "best_valid_score", "best_valid_result", "test_result", "peak_memory_mib", "versions",
 )  # fmt: skip
-LOCAL = ("--data_path=", "--config_files=", "--embedding_path=")
+LOCAL = ("--data_path=", "--config_files=/", "--embedding_path=")
 
 
 def run_of(run: dict[str, Any], arguments: list[str], seed: int) -> dict[str, Any]:
     """Return the part of a run that is stored."""
-    own = [argument for argument in arguments if not argument.startswith(LOCAL)]
+    named = [re.sub("^--config_files=.*/(?=properties/)", "--config_files=", a) for a in arguments]
+    own = [argument for argument in named if not argument.startswith(LOCAL)]
     return {
         "command": [*own, f"--seed={seed}"],
         **{key: run[key] for key in KEPT},

@@ -213,6 +213,7 @@ FIRST = (
 PANTRY, FILMS, TOYS_GENERAL = "general-prime-pantry", "general-ml-100k", "general-toys"
 GENERAL = (
     Row("AlphaRec, prime-pantry", "alpharec-prime-pantry", "AlphaRec"),
+    Row("AlphaRec, authors' settings, prime-pantry", "alpharec-authors", "AlphaRec"),
     Row("AlphaRec, map of 192, prime-pantry", PANTRY, "AlphaRec"),
     Row("AlphaRec, linear map, prime-pantry", PANTRY, "AlphaRec, linear map"),
     Row("LightGCN, tuned, prime-pantry", PANTRY, "LightGCN, tuned"),
