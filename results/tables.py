@@ -245,6 +245,7 @@ README_SEQUENTIAL = (
     Row("`PAD`, H 128, the best of six trials", "pad-tuned", "PAD"),
     Row("`PAD`, H 192", "pad-wide", "PAD, H 192"),
     Row("`LLMESR`, H 192", "prime-pantry", "LLM-ESR"),
+    Row("the same model, the best of six trials", "llmesr-tuned", "LLM-ESR"),
 )
 README_TOYS = (
     Row("`SASRec`, H 64", "sequential-toys", "SASRec"),
@@ -299,6 +300,7 @@ CHOICES = (
     Row("SASRec, the best one with a second seed, too", "tuned-two-seeds", "SASRec"),
     Row("SASRec, item_init, the best one with a second seed, too", "tuned-texts", TUNED_TEXTS),
     Row("PAD, the best one with a second seed, too", "pad-tuned", "PAD"),
+    Row("LLM-ESR, the best one with a second seed, too", "llmesr-tuned", "LLM-ESR"),
 )
 PAD_STARTS = rows_of("pad-starts", "from the texts", "random, std .3", "random, std .02")
 PAD_ABLATIONS = (
