@@ -22,6 +22,7 @@ from recbole_llm.layers.backbones.base import scale_scores
 from recbole_llm.layers.embedding import map_distinct_rows
 from recbole_llm.layers.packing import select_last
 from recbole_llm.models.item_cache import ItemCache
+from recbole_llm.models.shapes import checked_items, checked_states
 
 SAMPLED_LOSSES = {"BCE": losses.bce, "BPR": losses.bpr, "SSM": losses.sampled_softmax}
 LOSS_TYPES = ("CE", *SAMPLED_LOSSES)
@@ -123,12 +124,12 @@ class SequenceTraining(FactorModel):
         """Return the state after the last real item: int [B, L] -> [B, D]. Override it where this
         costs less than all states."""
         mask = item_seq != 0
-        return select_last(self.user_states(item_seq, mask), mask)
+        return select_last(checked_states(self, item_seq, mask), mask)
 
     def states_at(self, item_seq: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """Return the states after some real items, row by row: item_seq int [B, L], masks bool
         [B, L] -> [T, D]. Override it where this costs less than all states."""
-        return self.user_states(item_seq, mask)[wanted]
+        return checked_states(self, item_seq, mask)[wanted]
 
     # The next three methods read an Interaction. A model that reads more of it than the items
     # overrides them.
@@ -171,7 +172,7 @@ class SequenceTraining(FactorModel):
         if self.loss_type == "CE":
             return losses.cross_entropy(
                 rows.states,
-                self.item_vectors(),
+                checked_items(self, rows.states),
                 rows.targets,
                 padding_item=self.softmax_over_padding,
             )
@@ -179,7 +180,7 @@ class SequenceTraining(FactorModel):
             raise ValueError(
                 f"loss_type={self.loss_type} needs negatives: set train_neg_sample_args"
             )
-        pos = (rows.states * self.item_vectors(rows.targets)).sum(-1)  # [T]
+        pos = (rows.states * checked_items(self, rows.states, rows.targets)).sum(-1)  # [T]
         neg = torch.einsum("td,tkd->tk", rows.states, self.item_vectors(rows.negatives))
         return SAMPLED_LOSSES[self.loss_type](pos, neg)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -188,3 +190,47 @@ def test_a_method_that_is_not_given_is_named() -> None:
         bare.calculate_loss(PREFIX)
     with pytest.raises(NotImplementedError, match=r"^Bare has no item_vectors\(.*docs/plugins.md"):
         bare.item_vectors()
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (lambda all: None, "returned None; it is to return a tensor [2, 3, D]: a state after each"),
+        (lambda all: all[:, -1], "returned a tensor [2, 2]; "),  # the last states alone
+        (lambda all: all.detach().numpy(), "returned an object of type ndarray; "),
+        (lambda all: all[:, 1:], "returned a tensor [2, 2, 2]; "),
+    ],
+)
+@pytest.mark.parametrize("rows", [PREFIX, SEQUENCE], ids=["prefix", "sequence"])
+def test_states_of_a_wrong_shape_are_named(
+    states: Callable[[Tensor], Any], said: str, rows: Interaction
+) -> None:
+    class Odd(Running):
+        def user_states(self, item_seq: Tensor, mask: Tensor) -> Any:
+            return states(super().user_states(item_seq, mask))
+
+    with pytest.raises(ValueError, match=re.escape(f"user_states of Odd {said}")):
+        Odd(CONFIG).calculate_loss(rows)
+    with pytest.raises(ValueError, match=re.escape(f"user_states of Odd {said}")):
+        Odd(CONFIG).eval().predict(rows)
+
+
+@pytest.mark.parametrize(
+    ("loss", "cut", "said"),
+    [
+        ("CE", lambda all: all[1:], "() of Odd returned a tensor [4, 2]; it is to return a tensor"
+         " [5, 2]: all 5 items, the padding included, as wide as the states"),
+        ("CE", lambda all: all[..., :1], "() of Odd returned a tensor [5, 1]; "),
+        ("BPR", lambda all: all[..., :1], "(ids) of Odd returned a tensor [3, 1]; it is to return a"
+         " tensor [3, 2]: as wide as the states"),
+    ],
+)  # fmt: skip
+def test_item_vectors_of_a_wrong_shape_are_named(
+    loss: str, cut: Callable[[Tensor], Tensor], said: str
+) -> None:
+    class Odd(Running):
+        def item_vectors(self, ids: Tensor | None = None) -> Tensor:
+            return cut(super().item_vectors(ids))
+
+    with pytest.raises(ValueError, match=re.escape(f"item_vectors{said}")):
+        Odd({**CONFIG, "loss_type": loss}).calculate_loss(SEQUENCE)
