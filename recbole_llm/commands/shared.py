@@ -71,7 +71,7 @@ def run_guarded(action: Callable[[], None], debug: bool = False) -> int:
 def _report_failure(error: Exception) -> int:
     """Report what failed, and in which plugin, if any; return the exit status."""
     from recbole_llm.core.errors import named_error
-    from recbole_llm.core.plugins.errors import plugin_behind
+    from recbole_llm.core.plugins.errors import place_in_plugin, plugin_behind
     from recbole_llm.core.processes.torchrun import MainProcessFailed
 
     if isinstance(error, MainProcessFailed):  # the first process reports it
@@ -79,7 +79,8 @@ def _report_failure(error: Exception) -> int:
     plugin = plugin_behind(error)
     start = f"error: plugin '{plugin}':" if plugin else "error:"
     if isinstance(error, (ValueError, OSError, NotImplementedError)):
-        _print_error(f"{start} {str(error) or _describe_wordless_error(error)}")
+        words = str(error) or _describe_wordless_error(error)
+        _print_error(f"{start} {words}{place_in_plugin(error)}")  # no log has this traceback
         return 2
     _print_error(f"{start} {named_error(error)}; {_bug_report_advice(error, ours=plugin is None)}")
     return 1

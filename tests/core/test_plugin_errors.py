@@ -67,6 +67,19 @@ def test_a_plugin_that_refuses_is_named_too(
     assert "error: plugin 'badfour': Expecting value: line 1" in capsys.readouterr().err
 
 
+def test_where_a_plugin_refuses_is_told(
+    register: Register, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python raises ValueError too, in words that do not name the place."""
+    register("badfour", f"{HOOK}def prepare_dataset(config, dataset):\n    a, b = [1]")
+    assert run_main(BPR) == 2
+    assert re.search(
+        r"^error: plugin 'badfour': not enough values to unpack \(.*\) \(<string>, line \d+\)$",
+        capsys.readouterr().err,
+        re.MULTILINE,
+    )
+
+
 def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
     register("badfour", f"{HOOK}def on_result(config, result): config.unknown_keys()")
     with pytest.raises(AttributeError) as ours:
@@ -80,22 +93,23 @@ def test_an_error_of_this_package_is_no_plugins(register: Register) -> None:
 def test_where_our_code_fails_the_plugin_of_the_model_is_told(
     register: Register, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model returns None as its states. Plugins that do not provide the model are not named."""
+    """The model's table is no module. Plugins that do not provide the model are not named."""
     code = (
         "import torch\nfrom recbole_llm import ModelSpec\n"
         "from recbole_llm.models.base import SequenceRecommender\n"
         "class Odd(SequenceRecommender):\n"
         "    def __init__(self, config, dataset):\n"
         "        super().__init__(config, dataset)\n"
-        "        self.item_embedding = torch.nn.Embedding(dataset.item_num, 4)\n"
-        "    def user_states(self, item_seq, mask): return None\n"
+        "        self.table = torch.nn.Embedding(dataset.item_num, 4)\n"
+        "        self.item_embedding = None\n"
+        "    def user_states(self, item_seq, mask): return self.table(item_seq)\n"
         f"{HOOK}def register_models(register): register(ModelSpec('Odd', Odd))"
     )
     register("badfour", code)
     register("good", f"{HOOK}def on_result(config, result): pass")
     assert run_main(("--model=Odd", *BPR[1:])) == 1
     (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error")]
-    assert said.startswith("error: TypeError: "), said
+    assert said.startswith("error: AttributeError: "), said
     assert "an unexpected situation with plugin 'badfour': the traceback is in " in said
     assert "; if the fault is not the plugin's, report it with that file to the pro" in said
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points, packages_distributions
 from itertools import takewhile
+from pathlib import Path
 from traceback import walk_tb
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from recbole_llm.core.errors import first_names
 from recbole_llm.core.plugins.loading import ENTRY_POINT_GROUP, get_plugins
@@ -18,13 +19,25 @@ def plugin_behind(error: BaseException) -> str | None:
 
     Frames of libraries are skipped: the code that called the library counts.
     """
+    found = _deepest_of_plugin(error)
+    return found[0] if found else None
+
+
+def place_in_plugin(error: BaseException) -> str:
+    """`` (acme_model.py, line 12)``: where in the plugin the error comes from; "" if in none."""
+    found = _deepest_of_plugin(error)
+    return f" ({Path(found[1].f_code.co_filename).name}, line {found[2]})" if found else ""
+
+
+def _deepest_of_plugin(error: BaseException) -> tuple[str, FrameType, int] | None:
+    """The plugin, its frame and the line."""
     if not get_plugins.cache_info().currsize:  # no plugins are loaded
         return None
     frames = reversed(list(walk_tb(error.__traceback__)))
-    packages = (_package(str(frame.f_globals.get("__name__"))) for frame, _ in frames)
-    deeper = list(takewhile(lambda package: package != _OURS, packages))
+    named = ((_package(str(frame.f_globals.get("__name__"))), frame, at) for frame, at in frames)
+    deeper = list(takewhile(lambda one: one[0] != _OURS, named))
     owners = packages_of_plugins() if deeper else {}  # slow, so only if needed
-    return next((owners[package] for package in deeper if package in owners), None)
+    return next(((owners[own], frame, at) for own, frame, at in deeper if own in owners), None)
 
 
 def loaded_plugins_clause() -> str:
