@@ -45,7 +45,14 @@ class FrozenEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids int [*] -> vectors [*, D]."""
-        return nn.functional.embedding(ids, self.weight)
+        try:
+            return nn.functional.embedding(ids, self.weight)
+        except IndexError:
+            raise ValueError(
+                f"FrozenEmbedding has {len(self.weight)} rows, so it takes ids below that, and got "
+                f"{ids.min()} to {ids.max()}; give it a row for each item, after row 0, which is "
+                "the padding's"
+            ) from None
 
     def extra_repr(self) -> str:
         rows, width = self.weight.shape

@@ -29,6 +29,12 @@ def test_looks_up_rows() -> None:
     assert (table.dimension, table.fingerprint) == (2, "abc")
 
 
+def test_a_table_without_the_paddings_row_is_explained() -> None:
+    """Three items have the ids 1 to 3."""
+    with pytest.raises(ValueError, match=r"has 3 rows, .* got 1 to 3; .* after row 0, which is th"):
+        FrozenEmbedding(np.ones((3, 2), np.float32))(torch.tensor([1, 3]))
+
+
 def test_is_frozen_and_outside_the_checkpoint() -> None:
     table = FrozenEmbedding(torch.zeros(3, 2))
     assert not list(table.parameters())
