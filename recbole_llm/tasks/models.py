@@ -35,7 +35,7 @@ from recbole_llm.core.schema import files_of_model
 from recbole_llm.core.settings import Between, KeyInfo, Settings, key_infos
 from recbole_llm.core.yaml_files import read_yaml
 from recbole_llm.features.settings import EncoderSettings
-from recbole_llm.tasks.compare.space import offered_space
+from recbole_llm.tasks.compare.space import check_form, offered_space
 
 if TYPE_CHECKING:
     from recbole.model.abstract_recommender import AbstractRecommender
@@ -160,6 +160,7 @@ def _list_searched_keys(spec: ModelSpec) -> Iterator[str]:
     about = {"model": spec.name, "MODEL_TYPE": getattr(_load_class(spec), "type", None)}
     config = cast("Config", defaultdict(lambda: None, {**own, **about}))
     for key, where in offered_space(config, spec).items():
+        check_form(spec.name, key, where)
         ends = f"{where.low:g} to {where.high:g}" if isinstance(where, Between) else ""
         yield f"  {key}: {ends or ', '.join(map(str, where))}"
 

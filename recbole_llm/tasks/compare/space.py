@@ -67,15 +67,10 @@ def _plugin_keys(entry: Entry) -> set[str]:
     return {key for own in theirs for key in own.searched(entry.config)}
 
 
-def _check_offered(key: str, where: object, entry: Entry) -> None:
+def _check_offered(key: str, where: Any, entry: Entry) -> None:
     """Refuse values to search, declared with a model's keys, that no trial could take."""
     _check_known("search_space", key, entry)
-    ordered = not isinstance(where, Between) or 0 < where.low < where.high
-    if not isinstance(where, (Between, tuple, list)) or where in ((), []) or not ordered:
-        raise ValueError(
-            f"search_space: {entry.label}: {key}: expected (a, b) or Between, the lower end first, "
-            f"got {where!r}"
-        )
+    check_form(entry.label, key, where)
     values = _probe_values(where.low, where.high) if isinstance(where, Between) else where
     more = "; list whole numbers as (1, 2, 3)" if isinstance(where, Between) else ""
     try:
@@ -84,6 +79,16 @@ def _check_offered(key: str, where: object, entry: Entry) -> None:
         raise ValueError(
             f"search_space: {error}{more}; or set --{key}, which is not searched then"
         ) from None
+
+
+def check_form(label: str, key: str, where: object) -> None:
+    """Refuse what is neither choices nor a range, in the `search_space` of the model `label`."""
+    ordered = not isinstance(where, Between) or 0 < where.low < where.high
+    if not isinstance(where, (Between, tuple, list)) or where in ((), []) or not ordered:
+        raise ValueError(
+            f"search_space: {label}: {key}: expected (a, b) or Between, the lower end first, "
+            f"got {where!r}"
+        )
 
 
 def _check_known(what: str, key: str, entry: Entry) -> None:

@@ -15,6 +15,7 @@ from recbole_llm.tasks.compare.space import (
     distributions,
     resolve_space,
 )
+from recbole_llm.tasks.models import describe
 
 pytest.importorskip("optuna")
 
@@ -115,6 +116,12 @@ def test_a_models_own_space_that_cannot_be_is_refused(
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
     with pytest.raises(ValueError, match=f"^search_space: SASRec: {message}"):
         resolve_space(entry, next(iter(space)) if named else None)
+
+
+def test_the_list_of_keys_refuses_a_space_of_another_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SASRecSettings, "search_space", {"hidden_size": 8})
+    with pytest.raises(ValueError, match=r"^search_space: SASRec: hidden_size: expected \(a, b\)"):
+        list(describe("SASRec"))
 
 
 @pytest.mark.parametrize(
