@@ -109,7 +109,7 @@ class LogLoss(StockLogLoss):  # type: ignore[misc]
 
     def metric_info(self, preds: FloatArray, trues: IntArray) -> float:
         """LogLoss of predictions [R] and labels [R]."""
-        # numpy.float64 makes a number of an array of one, but not of a list of one.
+        # Before numpy 2.4, float64 makes a number of an array of one, but not of a list of one.
         return float(super().metric_info(preds if len(preds) > 1 else preds.tolist(), trues))
 
 
