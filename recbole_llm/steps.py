@@ -15,12 +15,13 @@ from recbole_llm.core.checkpoints.starts import check_start_numbers
 from recbole_llm.core.checkpoints.tokens import Vocabulary
 from recbole_llm.core.compat import import_late_packages, prints_logged
 from recbole_llm.core.config import Config
-from recbole_llm.core.errors import missing_packages_named, one_line
+from recbole_llm.core.errors import missing_packages_named
 from recbole_llm.core.files import check_folder, remove_left_parts
 from recbole_llm.core.keys.run import RunSettings
 from recbole_llm.core.like_defaults import suspects_named
 from recbole_llm.core.lines import shows_epoch_bars, shows_progress
 from recbole_llm.core.log import init_log
+from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.runtime import configure_runtime, release_heap, set_mixed_precision
 from recbole_llm.features.item_init import initialize_items
@@ -43,20 +44,13 @@ def build_model(config: Config, train_dataset: Dataset) -> Any:
     with missing_packages_named(name), prints_logged(name), suspects_named(config):
         import_late_packages(name)
         check_start_numbers(config, train_dataset)
-        try:
+        with memory_needed_by(name, "make it smaller"):
             model = config.model_class(config, train_dataset)
             tables = initialize_items(config, model, train_dataset)
             if tables and isinstance(model, SequenceTraining):
                 model.scale_first_scores(RunSettings.of(config).item_init_score_std)
             release_heap(config)
-            model = model.to(config["device"])
-        except (RuntimeError, MemoryError) as error:
-            if "allocate" not in str(error):
-                raise
-            raise ValueError(
-                f"{name} does not fit into memory ({one_line(error)}); make it smaller"
-            ) from error
-    return model
+            return model.to(config["device"])
 
 
 def build_trainer(config: Config, model: AbstractRecommender) -> Any:

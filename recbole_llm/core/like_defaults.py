@@ -107,7 +107,7 @@ def suspects_named(config: Config) -> Iterator[None]:
         yield
     except Exception as error:
         known = is_of_recbole(config) and _is_of_recboles_model(error)
-        suspects = _changed_keys(config) if known and not _is_of_memory(error) else ""
+        suspects = _changed_keys(config) if known else ""
         if not suspects:
             raise
         raise ValueError(
@@ -120,11 +120,6 @@ def _is_of_recboles_model(error: Exception) -> bool:
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
     known = [name for name in modules if name.startswith(("recbole.", "recbole_llm."))]
     return bool(known) and known[-1].startswith("recbole.model.")
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: the size of batches or data is a likelier cause than a key."""
-    return isinstance(error, MemoryError) or "allocate" in str(error)
 
 
 def _changed_keys(config: Config) -> str:

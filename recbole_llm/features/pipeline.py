@@ -14,6 +14,7 @@ import numpy as np
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.lines import bar, plural
+from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.features.contents.keys import C, Content, content_key
 from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.stored.vectors import EmbeddingStore
@@ -59,7 +60,9 @@ class EncodeReport:
 
 def encode_batch(encoder: ContentEncoder[C], contents: list[C]) -> Matrix:
     """The vectors of a batch, as float32."""
-    vectors = encoder.encode(contents)
+    way_out = "lower encoder_batch_tokens and encoder_batch_size, or choose a smaller encoder_model"
+    with memory_needed_by(f"encoding {len(contents)} contents at once", way_out):
+        vectors = encoder.encode(contents)
     try:
         with np.errstate(over="ignore"):  # values beyond float32 become inf, and are refused
             return np.asarray(vectors, np.float32)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
 from recbole_llm.core.lines import bar
+from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.features.contents.pictures import read_picture
 from recbole_llm.features.encoders.adapters import load_tunable
 from recbole_llm.features.encoders.decoders import (
@@ -81,13 +82,18 @@ class AdapterTrainer:
         progress = bar(steps[before:], desc="Tuning", unit="step", shown=shown)
         for number, batch in enumerate(progress, before + 1):
             torch.manual_seed(seed + number)  # for dropout; the same in a resumed run
-            for sample in batch:  # one by one: no padding, pictures of any size
-                (self.loss(sample) / len(batch)).backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            self._step(batch)
             if number % _SAVE_EVERY == 0 or number == len(steps):
                 self._save(file, number)
         return before, len(steps) - before
+
+    def _step(self, batch: list[Sample]) -> None:
+        way_out = "lower tune_max_length, or tune a smaller model"
+        for sample in batch:  # one by one: no padding, pictures of any size
+            with memory_needed_by("a tuning step", way_out):
+                (self.loss(sample) / len(batch)).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     @torch.no_grad()
     def mean_losses(self, samples: Sequence[Sample]) -> Losses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from recbole_llm.core.checkpoints.tokens import pack, vocabulary_of
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.like_defaults import suspects_named
 from recbole_llm.core.log import run_name
+from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.core.plugins.loading import get_plugin_manager
 from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.rows.training import training_digest
@@ -102,7 +103,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
         progress = self.progress.epoch(epoch_idx, len(train_data), self.optimizer)
-        with progress, _key_at_fault_named(self.config):
+        with progress, _key_at_fault_named(self.config), self._memory_of_training():
             loss = self.train_batches(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
         return distributed.mean_over_processes(loss)
@@ -113,6 +114,11 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         """Train an epoch, and return the sum of its losses. A trainer with its own loop over
         batches overrides this method; its arguments are those of RecBole's ``_train_epoch``."""
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+
+    def _memory_of_training(self) -> AbstractContextManager[None]:
+        size = self.config["train_batch_size"]
+        way_out = f"lower train_batch_size (now {size}), or make the model smaller"
+        return memory_needed_by(f"a training step of {self.config['model']}", way_out)
 
     def record_data_state(self, train_data: AbstractDataLoader) -> None:
         """Store what checkpoints say of the data: names of ids, and what features were made of."""

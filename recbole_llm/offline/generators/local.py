@@ -10,6 +10,7 @@ import torch
 
 from recbole_llm.core.digest import digest
 from recbole_llm.core.lines import plural
+from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.core.runtime import computes_bfloat16
 from recbole_llm.features.encoders.adapters import adapter_digest, load_adapted_writer
 from recbole_llm.features.encoders.base import EncoderError
@@ -163,7 +164,11 @@ class LocalGenerator(Generator):
         model, settings = self.model, self.model.settings
         batch = model.inputs(prompts)
         devices = [] if model.device.type == "cpu" else [model.device]
-        with torch.inference_mode(), torch.random.fork_rng(devices):
+        needed = memory_needed_by(
+            f"generating {len(prompts)} texts at once",
+            "lower generator_batch_size, or choose a smaller generator_model",
+        )
+        with torch.inference_mode(), torch.random.fork_rng(devices), needed:
             torch.manual_seed(int(digest(self.fingerprint, list(prompts))[:12], 16))
             ids = model.weights.generate(
                 **batch, do_sample=True, top_k=settings.generator_top_k,
