@@ -17,6 +17,7 @@ learning rate and targets per step are the same for all; `--ours key=value` chan
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -191,6 +192,8 @@ def _prepare_stock(arguments: argparse.Namespace, settings: dict[str, Any]) -> t
     from recbole_llm.core import compat
 
     compat.apply()
+    # RecBole reads its best checkpoint, a pickle, with torch.load as it was before torch 2.6.
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
     config = Config(arguments.model, arguments.dataset, config_dict=settings)
     init_seed(config["seed"], config["reproducibility"])
     loaders = data_preparation(config, create_dataset(config))
