@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from recbole_llm.core.files import OTHER_FILE, check_file, write_json
 from recbole_llm.core.lines import aligned, plural, quoted
 from recbole_llm.core.log import log_place, show
 from recbole_llm.core.marks import Mark
+from recbole_llm.core.memory import peak_memory
 from recbole_llm.core.plugins.loading import get_model, list_models
 from recbole_llm.core.plugins.stock import recbole_models
 from recbole_llm.core.processes import distributed
@@ -130,16 +130,6 @@ def versions() -> dict[str, str]:
     """Versions of Python, the system and the packages that numbers may depend on."""
     system = {"python": platform.python_version(), "system": platform.platform()}
     return {**system, "recbole-llm": __version__, **installed(_PACKAGES)}
-
-
-def peak_memory() -> int | None:
-    """The peak memory of this process in MiB; None where the system does not report it."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
 def _describe_model(config: Config, parameters: int | None) -> str:

@@ -1,9 +1,12 @@
-"""Memory that runs out, on the CPU or on a GPU."""
+"""Memory: how much a process took, and errors where it runs out, on the CPU or on a GPU."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from recbole_llm.core.errors import one_line
 
@@ -22,3 +25,16 @@ def memory_needed_by(what: str, way_out: str) -> Iterator[None]:
             raise
         reason = one_line(str(error) or type(error).__name__)
         raise ValueError(f"{what} does not fit into memory ({reason}); {way_out}") from error
+
+
+def peak_memory() -> int | None:
+    """The peak memory of this process in MiB; None where the system does not report it."""
+    if sys.platform == "linux":  # getrusage would also count the process that started this one
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) // 2**10 if found else None
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 2**20

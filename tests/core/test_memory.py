@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from recbole.model.general_recommender import BPR
 
-from recbole_llm.core.memory import memory_needed_by
+from recbole_llm.core.memory import memory_needed_by, peak_memory
 from recbole_llm.features.pipeline import encode_batch
 from recbole_llm.quick_start import run_recbole_llm
 
@@ -66,3 +68,9 @@ def test_encoding_names_the_key_to_lower() -> None:
 
     with pytest.raises(ValueError, match=r"^encoding 2 contents .*; lower encoder_batch_tokens"):
         encode_batch(Large(), ["a", "b"])
+
+
+def test_the_peak_is_that_of_this_process_and_not_of_the_one_that_started_it() -> None:
+    script = "from recbole_llm.core.memory import peak_memory; print(peak_memory())"
+    own = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
+    assert 0 < int(own) < (peak_memory() or 0) / 2  # this process has loaded torch
