@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,8 @@ from recbole_llm.core import model_traits
 from recbole_llm.core.checkpoints.checkpoint import write_checkpoint
 from recbole_llm.core.checkpoints.stored import keys_required_for_vectors, plain_config
 from recbole_llm.core.checkpoints.tokens import pack, vocabulary_of
-from recbole_llm.core.errors import one_line
 from recbole_llm.core.like_defaults import suspects_named
 from recbole_llm.core.log import run_name
-from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.core.plugins.loading import get_plugin_manager
 from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.rows.training import training_digest
@@ -32,10 +27,9 @@ from recbole_llm.evaluation.group_metrics import EvaluatorByGroup, GroupEvaluato
 from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.tables.checkpointed import feature_state
+from recbole_llm.trainers.errors import key_at_fault_named, loss_error, training_memory_named
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
-
-_PRECISION = re.compile("BFloat16|Half|dtype")  # in torch's errors about operands
 
 
 class EngineMixin(AbstractTrainer):  # type: ignore[misc]
@@ -53,6 +47,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     next_train_stage: str | None = None  # set in a pretraining, which does not validate
     collects_data = False  # whether metrics' training data is collected here, not in RecBole's fit
     phase_name = ""  # of the training that runs, if there are several
+    _epoch, _step = 0, 0  # that are trained now, counted from 1
     last_file: str | None = None  # keeps the state before each epoch; None: it is not kept
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:
@@ -103,7 +98,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         self, train_data: AbstractDataLoader, epoch_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
         progress = self.progress.epoch(epoch_idx, len(train_data), self.optimizer)
-        with progress, _key_at_fault_named(self.config), self._memory_of_training():
+        self._epoch, self._step = epoch_idx + 1, 0
+        with progress, key_at_fault_named(self.config), training_memory_named(self.config):
             loss = self.train_batches(train_data, epoch_idx, *args, **kwargs)
         align_statistics(self.model)
         return distributed.mean_over_processes(loss)
@@ -115,10 +111,12 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
         batches overrides this method; its arguments are those of RecBole's ``_train_epoch``."""
         return super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
 
-    def _memory_of_training(self) -> AbstractContextManager[None]:
-        size = self.config["train_batch_size"]
-        way_out = f"lower train_batch_size (now {size}), or make the model smaller"
-        return memory_needed_by(f"a training step of {self.config['model']}", way_out)
+    def _check_nan(self, loss: torch.Tensor) -> None:
+        """Refuse a loss that is no finite number; loops over batches call this once per batch."""
+        self._step += 1
+        value = loss.item()  # waits for the device once, as RecBole's own check does
+        if not isfinite(value):
+            raise loss_error(self.config, value, self.phase_name, self._epoch, self._step)
 
     def record_data_state(self, train_data: AbstractDataLoader) -> None:
         """Store what checkpoints say of the data: names of ids, and what features were made of."""
@@ -198,33 +196,3 @@ def evaluation_parts(config: Config) -> tuple[Collector, EvaluatorByGroup]:
     if config["eval_type"] == EvaluatorType.VALUE:
         return PointwiseCollector(config), PointwiseEvaluator(config)
     return RankingCollector(config), GroupEvaluator(config)
-
-
-@contextmanager
-def _key_at_fault_named(config: Config) -> Iterator[None]:
-    """Turn two of torch's errors into errors that name the key at fault: ``enable_amp`` if a
-    model's operations fail in mixed precision, ``train_batch_size`` if batch normalization gets a
-    batch of one row.
-
-    Raises:
-        ValueError: one of these errors, which some of RecBole's models cause.
-    """
-    size = distributed.world_size()
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        part = f", of which each of {size} processes takes a part" if size > 1 else ""
-        raise ValueError(
-            f"train_batch_size: a batch of {config['train_batch_size']}, or the last one{part}, "
-            f"has a single row, which the batch normalization of {config['model']} cannot take; "
-            f"set another size"
-        ) from error
-    except RuntimeError as error:
-        if not config["enable_amp"] or not _PRECISION.search(str(error)):
-            raise
-        raise ValueError(
-            f"enable_amp: {config['model']} does not train in mixed precision "
-            f"({one_line(error)}); leave it out"
-        ) from error

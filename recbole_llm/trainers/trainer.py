@@ -16,10 +16,10 @@ from recbole_llm.core.checkpoints.checkpoint import (
     require,
 )
 from recbole_llm.core.checkpoints.tokens import check_numbers, vocabulary_of
-from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.core.processes import distributed, randomness
 from recbole_llm.data.loading.ranking_step import factors, has_factors
 from recbole_llm.evaluation.ranking_blocks import BlockScores
+from recbole_llm.trainers.errors import evaluation_memory_named
 from recbole_llm.trainers.optimizers import TableAndRest, fuse, sparse_table
 from recbole_llm.trainers.replicas import ReplicaTrainer
 from recbole_llm.trainers.resume import ResumableMixin
@@ -97,11 +97,7 @@ class Trainer(ResumableMixin, ReplicaTrainer):
             load_model_state(self.model, checkpoint, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         self.eval_collector.begin(eval_data)
-        needed = memory_needed_by(
-            f"an evaluation step of {self.config['model']}",
-            "lower eval_memory_mib or eval_batch_size",
-        )
-        with randomness.same_numpy_randomness(), needed:
+        with randomness.same_numpy_randomness(), evaluation_memory_named(self.config):
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, ...]:

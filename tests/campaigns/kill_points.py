@@ -16,15 +16,14 @@ from typing import Any
 
 import torch
 from killing import CASES, damaged, differences, finished, prepare, start, train
-from recbole.trainer import Trainer as RecBoleTrainer
 
 from recbole_llm.trainers.phased import PhasedTrainer
 from recbole_llm.trainers.trainer import Trainer
 
 # Where a run can be killed: at a call of a function, given as a share of all of its calls.
-# RecBole checks for nan once per batch, and validates between two epochs.
+# RecBole checks the loss once per batch, and validates between two epochs.
 POINTS: dict[str, tuple[Any, str, tuple[float, ...]]] = {
-    "batch": (RecBoleTrainer, "_check_nan", (1 / 6, 3 / 6, 5 / 6)),  # one in each of PAD's phases
+    "batch": (Trainer, "_check_nan", (1 / 6, 3 / 6, 5 / 6)),  # one in each of PAD's phases
     "between epochs": (Trainer, "_valid_epoch", (0, 0.6)),
     "between phases": (PhasedTrainer, "_end_phase", (0, 0.6, 1)),
     "while saving": (torch, "save", (0, 0.4, 1)),

@@ -20,15 +20,16 @@ import numpy as np
 pairs = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[3:])
 scores, output = pathlib.Path(sys.argv[1]), pathlib.Path(pairs["output"])
 model, seed = pairs["model"], int(pairs.get("seed", 2020))
+diverged = f"error: the training loss of {model} is nan in epoch 1, step 2: lower learning_rate"
 with open("started.txt", "a") as file:
     file.write(" ".join([model, str(seed), *filter(None, [pairs.get("resume")])]) + "\n")
 if pairs.get("learning_rate") == "1e30":
-    sys.exit("warning: so what\nerror: Training loss is nan")
+    sys.exit(f"warning: so what\n{diverged}")
 if sys.argv[2] == "trial":
     rate = float(pairs["learning_rate"])
     score = 0.5 + rate if model == "GRU4Rec" else rate
     if seed > 2020 and rate > 0.7:  # these rates do well with one seed alone
-        sys.exit("error: Training loss is nan") if rate > 0.8 else None
+        sys.exit(diverged) if rate > 0.8 else None
         score = 0.01
     with scores.open("a") as file:
         file.write(f"{score}\n" * 6)

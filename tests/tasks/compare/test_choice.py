@@ -29,7 +29,9 @@ def trial_of(rate: float) -> int:
 
 @pytest.mark.usefixtures("quick_runs")
 @pytest.mark.parametrize(
-    ("lucky", "said"), [(0.8, "best 0.0100 on validation"), (0.9, "failed: Training loss is nan")]
+    ("lucky", "said"),
+    [(0.8, "best 0.0100 on validation"), (0.9, "failed: the training loss of SASRec is nan")],
+    ids=["low", "failed"],
 )
 def test_settings_that_do_well_with_one_seed_alone_are_not_chosen(
     lucky: float, said: str, started: Path

@@ -50,8 +50,8 @@ def test_a_failed_search_is_reported_and_the_others_carried_on() -> None:
     command = ["compare", models, "--dataset=tiny", "--seeds=2", "--tune=2", "--baseline=SASRec"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 2, done.output
-    failed = "GRU4Rec --learning_rate=1e30, seed 2021 failed: no trial ended well: Training loss"
-    assert f"- {failed} is nan" in done.output
+    failed = "GRU4Rec --learning_rate=1e30, seed 2021 failed: no trial ended well: the train"
+    assert f"- {failed}ing loss of GRU4Rec is nan" in done.output
     assert "error: 2 of 4 runs failed, see above; the same command tries them again, and with a " \
            "larger --tune it searches on" in done.output  # fmt: skip
     result = json.loads(Path("comparison/result.json").read_text())

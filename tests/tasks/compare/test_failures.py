@@ -26,7 +26,7 @@ def compare(models: str = MODELS, *more: str) -> Result:
 def test_a_failed_run_is_reported_and_the_others_carried_on() -> None:
     done = compare("SASRec; broken: SASRec --learning_rate=1e30; GRU4Rec")
     assert done.exit_code == 2, done.output
-    assert "- broken, seed 2020 failed: Training loss is nan" in done.output
+    assert "- broken, seed 2020 failed: the training loss of SASRec is nan" in done.output
     assert "error: 2 of 6 runs failed, see above; the same command tries them again" in done.output
     result = json.loads(Path("comparison/result.json").read_text())
     assert [row["label"] for row in result["rows"]] == ["SASRec", "GRU4Rec"]
@@ -42,7 +42,7 @@ def test_a_comparison_whose_runs_all_fail_leaves_no_earlier_table() -> None:
     assert compare("SASRec").exit_code == 0
     done = compare("broken: SASRec --learning_rate=1e30")
     assert done.exit_code == 2
-    assert "error: no run ended well; broken, seed 2020: Trai" in done.output
+    assert "error: no run ended well; broken, seed 2020: the training loss" in done.output
     names = {path.name for path in Path("comparison").iterdir()} - {".lock"}
     assert names == {"cells"}
 

@@ -124,7 +124,7 @@ def test_a_cluster_that_refuses(why: Exception, monkeypatch: pytest.MonkeyPatch)
 def test_tables_and_failures_are_those_of_local_runs(started: Path) -> None:
     models = "SASRec; broken: SASRec --learning_rate=1e30; GRU4Rec"
     local = compare(models, "--output=local")
-    assert "broken, seed 2021 failed: Training loss is nan" in local.output
+    assert "broken, seed 2021 failed: the training loss of SASRec is nan" in local.output
     said = sorted(started.read_text().splitlines())
     started.unlink()
     by_ray = compare(models, "--output=ray", "--executor=ray")
