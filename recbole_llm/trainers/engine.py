@@ -27,7 +27,12 @@ from recbole_llm.evaluation.group_metrics import EvaluatorByGroup, GroupEvaluato
 from recbole_llm.evaluation.pointwise import PointwiseCollector, PointwiseEvaluator
 from recbole_llm.evaluation.ranking import RankingCollector
 from recbole_llm.features.tables.checkpointed import feature_state
-from recbole_llm.trainers.errors import key_at_fault_named, loss_error, training_memory_named
+from recbole_llm.trainers.errors import (
+    key_at_fault_named,
+    loss_error,
+    short_table_named,
+    training_memory_named,
+)
 from recbole_llm.trainers.progress import Progress
 from recbole_llm.trainers.replicas import align_statistics
 
@@ -91,7 +96,8 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
             best=best,
         )
         anomaly = torch.autograd.set_detect_anomaly(bool(self.config["detect_anomaly"]))
-        with progress, anomaly, suspects_named(self.config):
+        table = short_table_named(self.model, train_data.dataset)
+        with progress, anomaly, table, suspects_named(self.config):
             return super().fit(train_data, *args, **kwargs)
 
     def _train_epoch(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from traceback import walk_tb
 
 from recbole.config import Config
+from recbole.data.dataset import Dataset
+from torch import nn
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.core.memory import memory_needed_by
@@ -74,3 +77,29 @@ def evaluation_memory_named(config: Config) -> AbstractContextManager[None]:
     """Name the way out if an evaluation step runs out of memory; see `memory_needed_by`."""
     way_out = "lower eval_memory_mib or eval_batch_size"
     return memory_needed_by(f"an evaluation step of {config['model']}", way_out)
+
+
+@contextmanager
+def short_table_named(model: nn.Module, dataset: Dataset) -> Iterator[None]:
+    """Turn torch's error about an id that an embedding table has no row for into an error that
+    names the table and says which ids there are. On GPUs, torch raises another error, after the
+    look-up, which does not lead to the table.
+
+    Raises:
+        ValueError: a table has too few rows.
+    """
+    try:
+        yield
+    except IndexError as error:
+        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        looked_up = [f.f_locals for f in frames if f.f_code is nn.Embedding.forward.__code__]
+        if not looked_up:
+            raise
+        table, ids = looked_up[-1]["self"], looked_up[-1]["input"]
+        name = next((f" '{name}'" for name, part in model.named_modules() if part is table), "")
+        raise ValueError(
+            f"{type(model).__name__}: its nn.Embedding{name} has {table.num_embeddings} rows, so "
+            f"it takes ids below that, and got {ids.min()} to {ids.max()}; items have the ids 0 to "
+            f"{dataset.item_num - 1} and users 0 to {dataset.user_num - 1}, where 0 is the "
+            f"padding: a table of items needs dataset.item_num rows, one of users dataset.user_num"
+        ) from error

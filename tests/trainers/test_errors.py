@@ -10,6 +10,7 @@ import pytest
 import torch
 from recbole.model.general_recommender import BPR
 
+from recbole_llm.models.base import SequenceRecommender
 from recbole_llm.quick_start import run_recbole_llm
 from recbole_llm.trainers.phased import Phase
 
@@ -74,3 +75,46 @@ def test_the_phase_is_named_with_the_key_of_its_learning_rate(
     said = rf"is nan in phase second, epoch 1, step 2: lower {key} \(0.2\)$"
     with pytest.raises(ValueError, match=said):
         trainer.fit(run.train, run.valid, verbose=False)
+
+
+class Short(SequenceRecommender):
+    """A model whose table of `of` lacks a row."""
+
+    of = "items"
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        rows = {"items": self.n_items, "users": dataset.user_num}
+        rows[self.of] -= 1
+        self.items, self.users = (torch.nn.Embedding(rows[n], 8) for n in ("items", "users"))
+
+    def item_vectors(self, ids: torch.Tensor | None = None) -> torch.Tensor:
+        return self.items.weight if ids is None else self.items(ids)
+
+    def user_states(self, item_seq: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.item_vectors(item_seq)
+
+    def calculate_loss(self, interaction: Any) -> torch.Tensor:
+        return super().calculate_loss(interaction) + self.users(interaction["user_id"]).sum()
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("of", "rows", "least"), [("items", 60, 0), ("users", 40, 1)])
+def test_a_table_without_the_row_of_the_padding_is_named(of: str, rows: int, least: int) -> None:
+    said = (
+        f"^Short: its nn.Embedding '{of}' has {rows} rows, so it takes ids below that, and got "
+        f"{least} to {rows}; items have the ids 0 to 60 and users 0 to 40, where 0 is the padding"
+    )
+    model = type("Short", (Short,), {"of": of})
+    with pytest.raises(ValueError, match=said):
+        run_recbole_llm(model, "tiny", config_dict={**KEYS, "train_batch_size": 10**6})
+
+
+@pytest.mark.usefixtures("tiny")
+def test_other_errors_of_an_index_stay_what_they_are() -> None:
+    class Wrong(BPR):  # type: ignore[misc]
+        def calculate_loss(self, interaction: Any) -> torch.Tensor:
+            return self.item_embedding(interaction["item_id"])[:, 10**6].sum()
+
+    with pytest.raises(IndexError, match="index 1000000 is out of bounds"):
+        run_recbole_llm(Wrong, "tiny", config_dict=KEYS)
