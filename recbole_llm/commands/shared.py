@@ -76,13 +76,14 @@ def _report_failure(error: Exception) -> int:
 
     if isinstance(error, MainProcessFailed):  # the first process reports it
         return 2
-    plugin = plugin_behind(error)
+    plugin, place = plugin_behind(error), place_in_plugin(error)
     start = f"error: plugin '{plugin}':" if plugin else "error:"
     if isinstance(error, (ValueError, OSError, NotImplementedError)):
         words = str(error) or _describe_wordless_error(error)
-        _print_error(f"{start} {words}{place_in_plugin(error)}")  # no log has this traceback
+        _print_error(f"{start} {words}{place}")  # no log has this traceback
         return 2
-    _print_error(f"{start} {named_error(error)}; {_bug_report_advice(error, ours=plugin is None)}")
+    words, advice = named_error(error), _bug_report_advice(error, ours=plugin is None)
+    _print_error(f"{start} {words}{place}; {advice}")
     return 1
 
 

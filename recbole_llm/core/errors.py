@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from inspect import signature
 from itertools import islice
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 _LISTED = 12  # known names in a message
@@ -196,6 +197,18 @@ def missing_method_error(owner: object, method: str) -> NotImplementedError:
 def named_error(error: BaseException) -> str:
     """``KeyError: 'a'``, in one line."""
     return one_line(f"{type(error).__name__}: {error}", 500)
+
+
+def place_of(error: BaseException, module: str) -> str:
+    """`` (acme_model.py, line 12)``: the innermost line of a module's top-level package that led to
+    an error; "" if none did."""
+    package = module.partition(".")[0]
+    lines = [
+        f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        for frame, line in walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    return lines[-1] if lines else ""
 
 
 def one_line(reason: object, longest: int = 200) -> str:

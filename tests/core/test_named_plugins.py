@@ -99,6 +99,23 @@ def test_a_file_is_read_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "place"),
+    [
+        ("import os\nimport nowhere\n", "line 2"),
+        ("import os\n\n{}['a']\n", "line 3"),
+        ("import sys\nsys.exit(3)\n", "line 2"),
+        (MINE.replace("register(Mod", "register(0 / 0, Mod"), "line 15"),
+        (MINE.replace('get_model("SASRec")', 'get_model("SASRecc")'), "line 10"),
+    ],
+    ids=["missing", "import", "exit", "hook", "refused"],
+)
+def test_the_line_at_which_a_plugin_cannot_be_loaded_is_told(code: str, place: str) -> None:
+    Path("mine.py").write_text(code)
+    with pytest.raises(ValueError, match=rf"^plugins: 'mine.py': .* \(mine.py, {place}\)$"):
+        load_plugins(argv=["--plugins=mine.py"])
+
+
+@pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("mien.py", None, "the file 'mien.py' does not exist; did you mean 'mine.py'"),

@@ -51,7 +51,9 @@ def test_a_hook_that_raises_is_reported_with_its_plugin(
     assert run_main(BPR) == 1
     (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error")]
     found = re.fullmatch(
-        r"error: plugin 'badfour': RuntimeError: hook broke; the traceback is in (\S+)", said
+        r"error: plugin 'badfour': RuntimeError: hook broke \(<string>, line 3\); the traceback is "
+        r"in (\S+)",
+        said,
     )
     assert found is not None, said
     assert "in on_" in Path(found[1]).read_text()
@@ -171,8 +173,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> loading.Plugins:
     """Plugins, one of which names metrics that cannot be imported."""
     Path("bad_metrics.py").write_text("class Some: pass\n")
     Path("bad_syntax.py").write_text("def\n")
+    Path("bad_import.py").write_text("import os\nimport nowhere\n")
     module = ModuleType("badfour")
-    targets = "('bad_metrics:Nope', 'bad_metrics:Some', 'bad_syntax:Much')"
+    targets = "('bad_metrics:Nope', 'bad_metrics:Some', 'bad_syntax:Much', 'bad_import:Far')"
     code = f"{HOOK}def register_metrics(register):\n    for t in {targets}: register(t)"
     exec(code, vars(module))
     monkeypatch.syspath_prepend(Path.cwd())
@@ -189,13 +192,14 @@ def test_a_broken_metric_does_not_stop_runs_that_do_not_ask_for_it(
 
     for _ in range(2):
         Config("BPR", "tiny", config_dict={"metrics": ["Novelty", "MRR"]})
-    nope, some, much = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+    nope, some, much, far = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
     assert nope.startswith(
         "metric 'Nope' of plugin 'badfour' was left out: it names 'bad_metrics:Nope', and '"
     ) and nope.endswith("bad_metrics.py' has no 'Nope'")
     assert "'Some' of plugin 'badfour' was left out: <class 'bad_metrics.Some'> is no class" in some
     assert "'Much' of plugin 'badfour' was left out: it names 'bad_syntax:Much', whose" in much
     assert "import failed: SyntaxError: " in much
+    assert far.endswith("No module named 'nowhere' (bad_import.py, line 2)")
     assert "some" not in metrics_dict
 
 
@@ -241,7 +245,7 @@ def test_an_installed_plugins_other_modules_are_known_and_its_parts_listed(tmp_p
     assert f"  {listed}\n" in done("models").stdout
     run = done("run", *BPR[1:], "--model=Mine", "--embedding_size=8")
     assert run.returncode == 1
-    assert "error: plugin 'walk': KeyError: 'a'; the traceback is in " in run.stderr
+    assert "error: plugin 'walk': KeyError: 'a' (walk_models.py, line 3); the trace" in run.stderr
     assert run.stderr.count("metric 'HitsSquared' of plugin") == 1
 
 
@@ -265,7 +269,8 @@ def test_one_broken_plugin_does_not_take_the_others_down(
     assert (
         "Good" in loaded.registry.tables[ModelSpec] and "PAD" in loaded.registry.tables[ModelSpec]
     )
-    assert "No module named 'no_such_module_at_all'" in loaded.failed["broken_import"]
+    said = "No module named 'no_such_module_at_all' (broken_import.py, line 1)"
+    assert said in loaded.failed["broken_import"]
     assert "did you mean 'prepare_dataset'" in loaded.failed["broken_hook"]
     lines = [r.getMessage() for r in caplog.records if "was left out" in r.getMessage()]
     assert len(lines) == 2

@@ -76,7 +76,7 @@ def test_a_name_that_is_not_there(target: str, message: str) -> None:
     ("code", "reason"),
     [
         ("def (:", r"SyntaxError: .*\(stops.py, line 1\)"),
-        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("import sys; sys.exit(3)", r"SystemExit: 3 \(stops.py, line 1\)"),
     ],
 )
 def test_a_module_that_cannot_be_read_or_ends_the_process(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points, packages_distributions
 from itertools import takewhile
-from pathlib import Path
 from traceback import walk_tb
-from types import FrameType, ModuleType
+from types import ModuleType
 
-from recbole_llm.core.errors import first_names
+from recbole_llm.core.errors import first_names, place_of
 from recbole_llm.core.plugins.loading import ENTRY_POINT_GROUP, get_plugins
 
 _OURS = "recbole_llm"
@@ -26,18 +25,18 @@ def plugin_behind(error: BaseException) -> str | None:
 def place_in_plugin(error: BaseException) -> str:
     """`` (acme_model.py, line 12)``: where in the plugin the error comes from; "" if in none."""
     found = _deepest_of_plugin(error)
-    return f" ({Path(found[1].f_code.co_filename).name}, line {found[2]})" if found else ""
+    return place_of(error, found[1]) if found else ""
 
 
-def _deepest_of_plugin(error: BaseException) -> tuple[str, FrameType, int] | None:
-    """The plugin, its frame and the line."""
+def _deepest_of_plugin(error: BaseException) -> tuple[str, str] | None:
+    """The plugin, and its package."""
     if not get_plugins.cache_info().currsize:  # no plugins are loaded
         return None
-    frames = reversed(list(walk_tb(error.__traceback__)))
-    named = ((_package(str(frame.f_globals.get("__name__"))), frame, at) for frame, at in frames)
-    deeper = list(takewhile(lambda one: one[0] != _OURS, named))
+    frames = reversed([frame for frame, _ in walk_tb(error.__traceback__)])
+    packages = (_package(str(frame.f_globals.get("__name__"))) for frame in frames)
+    deeper = list(takewhile(lambda package: package != _OURS, packages))
     owners = packages_of_plugins() if deeper else {}  # slow, so only if needed
-    return next(((owners[own], frame, at) for own, frame, at in deeper if own in owners), None)
+    return next(((owners[package], package) for package in deeper if package in owners), None)
 
 
 def loaded_plugins_clause() -> str:

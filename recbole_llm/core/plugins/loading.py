@@ -19,6 +19,7 @@ from recbole_llm.core.errors import (
     named_error,
     near_hint,
     one_line,
+    place_of,
     unknown_name_error,
 )
 from recbole_llm.core.plugins.registry import (
@@ -96,6 +97,7 @@ class Plugins:
                 _register_metrics([resolve(target, "it")])
             except Exception as error:
                 reason = str(error) if isinstance(error, ValueError) else named_error(error)
+                reason += place_of(error, target.partition(":")[0])
                 self.failed_metrics.append(
                     f"metric '{_metric_name(target)}' of plugin '{plugin}' was left out: "
                     f"{one_line(reason, 500)}"
@@ -151,7 +153,8 @@ def build_plugins() -> Plugins:
         try:
             plugins.register(entry_point.load(), entry_point.name)
         except (Exception, SystemExit) as error:
-            reason = plugins.failed[entry_point.name] = named_error(error)
+            reason = named_error(error) + place_of(error, entry_point.module)
+            plugins.failed[entry_point.name] = reason
             getLogger("recbole_llm").error(
                 "plugin '%s' (%s) was left out: %s", entry_point.name, entry_point.value, reason
             )

@@ -13,7 +13,7 @@ from typing import Any
 
 from recbole_llm.core import compat
 from recbole_llm.core.digest import file_digest
-from recbole_llm.core.errors import missing_file_error, named_error
+from recbole_llm.core.errors import missing_file_error, named_error, place_of
 from recbole_llm.core.files import expanded
 from recbole_llm.core.plugins import loading
 from recbole_llm.core.schema import given_settings, parse_command_line, parse_values
@@ -55,6 +55,7 @@ def _load(name: str) -> None:
         for module_name in {Path(name).stem, name} - known:  # so that a corrected one is read again
             sys.modules.pop(module_name, None)
         reason = str(error) if isinstance(error, ValueError) else named_error(error)
+        reason += place_of(error, Path(name).stem)
         if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
             reason = "there is no such module; a file ends in .py, and commas separate plugins"
         raise ValueError(f"plugins: '{name}': {reason}") from error

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from recbole_llm.core.errors import check_choice, did_you_mean, is_installed, named_error
+from recbole_llm.core.errors import check_choice, did_you_mean, is_installed, named_error, place_of
 
 if TYPE_CHECKING:
     from recbole_llm.core.settings import Settings
@@ -218,7 +218,7 @@ def resolve(target: object, what: str = "a plugin") -> Any:
             raise
         raise ValueError(f"{what} names '{target}', and there is no module '{name}'") from error
     except (SyntaxError, SystemExit) as error:
-        reason = named_error(error)
+        reason = named_error(error) + place_of(error, name)
         raise ValueError(f"{what} names '{target}', whose import failed: {reason}") from error
     if not attribute or not hasattr(module, attribute):
         near = did_you_mean(attribute, [n for n in vars(module) if not n.startswith("_")])
