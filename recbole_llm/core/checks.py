@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.fields import FieldInfo
 
 from recbole_llm.core import schema
-from recbole_llm.core.errors import did_you_mean
+from recbole_llm.core.errors import did_you_mean, unknown_name_error
 from recbole_llm.core.keys.data import RecBoleData
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
 from recbole_llm.core.keys.run import RunSettings
@@ -75,6 +75,14 @@ def settings_of_parts(*parts: EncoderSpec | FeatureSpec | StageSpec) -> list[typ
 def declared_keys(config: Config, spec: ModelSpec) -> set[str]:
     """The keys of all `settings_classes`."""
     return {key for settings in settings_classes(config, spec) for key in settings.model_fields}
+
+
+def check_searched(what: str, keys: Iterable[str], config: Config, spec: ModelSpec) -> None:
+    """Raise ValueError, with similar keys, if no part of a run has one of the keys to search."""
+    known = declared_keys(config, spec) | set(config.internal_config_dict)
+    for key in keys:
+        if key not in known:
+            raise unknown_name_error(f"{what}: the key", key, sorted(known))
 
 
 def unknown_keys(config: Config, spec: ModelSpec) -> dict[str, str]:
@@ -195,6 +203,8 @@ def check_settings(config: Config, spec: ModelSpec) -> dict[str, Any]:
     built = [settings.of(config) for settings in classes]
     for settings in built:
         settings.check(config)
+        what = f"search_space of {type(settings).__name__}"
+        check_searched(what, settings.searched(config), config, spec)
         lists |= {key: value for key, value in settings if isinstance(value, list)}
     _check_processes(given)
     return {k: v for k, v in lists.items() if k in config and not isinstance(config[k], list)}

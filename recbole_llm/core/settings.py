@@ -112,6 +112,8 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{cls.__name__}: '{min(taken)}' is a name of Settings itself; rename the key"
             )
+        if not isinstance(cls.search_space, Mapping):
+            raise ValueError(f"{cls.__name__}: search_space: expected {{key: (a, b)}}")
 
     @classmethod
     def of(cls, config: ConfigLike) -> Self:

@@ -165,6 +165,23 @@ def test_models_and_help_know_the_plugin() -> None:
     assert "--revision=1 (" in own and "--revision=1 (" in helped
 
 
+@pytest.mark.parametrize("base", ["SASRecSettings", "Settings"])
+def test_a_misspelt_key_of_a_search_space_is_refused_in_every_run(
+    as_new: Callable[[], None], base: str
+) -> None:
+    """A space may name keys of every run, and of the model that the class extends."""
+    space = 'search_space = {"revision": ("1",), "learning_rate": (0.1,), "hidden_size": (8, 16)}'
+    old, new = "class OwnSettings(SASRecSettings):", f"class OwnSettings({base}):\n    {space}"
+    code = MINE.replace("import Text", "import Settings, Text").replace(old, new)
+    Path("mine.py").write_text(code)
+    assert Config("Own", "tiny", argv=["--plugins=mine.py"]).spec.name == "Own"
+    as_new()
+    Path("mine.py").write_text(code.replace('"hidden_size"', '"hiden_size"'))
+    said = "^search_space of OwnSettings: the key 'hiden_size' is unknown; did you mean 'hidden_si"
+    with pytest.raises(ValueError, match=said):
+        Config("Own", "tiny", argv=["--plugins=mine.py"])
+
+
 def test_a_stage_of_the_plugin_is_found(tiny: Path) -> None:
     given = {"plugins": ["mine.py"]}
     with pytest.raises(ValueError, match="^stage 'theirs'.* names 'mine:NoStage', and"):

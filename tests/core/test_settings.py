@@ -192,6 +192,13 @@ def test_floats_are_recboles(tmp_path: Path) -> None:
     assert read_yaml(file) == {"a": 0.001, "b": 1.5, "c": 12, "d": 1000.0, "e": 0.5, "f": 0.01}
 
 
+def test_a_search_space_that_is_no_mapping_is_refused_with_its_class() -> None:
+    with pytest.raises(ValueError, match=r"^Wrong: search_space: expected \{key: \(a, b\)\}$"):
+
+        class Wrong(Settings):
+            search_space = ("width", (32, 64))  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize("name", ["check", "search_space"])
 def test_a_key_that_would_hide_a_part_of_settings_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^Own: '{name}' is a name of Settings itself; rename"):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from recbole_llm.core.checks import declared_keys, key_marks, settings_classes
+from recbole_llm.core.checks import check_searched, key_marks, settings_classes
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import unknown_name_error
 from recbole_llm.core.marks import Mark
@@ -103,9 +103,7 @@ def _check_known(what: str, key: str, entry: Entry) -> None:
         raise ValueError(
             f"{what}: {key} says where and how a run is done, and is no setting of a model"
         )
-    known = declared_keys(entry.config, entry.config.spec) | set(entry.config.internal_config_dict)
-    if key not in known:
-        raise unknown_name_error(f"{what}: {entry.label}: the key", key, sorted(known))
+    check_searched(f"{what}: {entry.label}", [key], entry.config, entry.config.spec)
 
 
 def _parse_values(key: str, values: Iterable[object], entry: Entry) -> list[Any]:
