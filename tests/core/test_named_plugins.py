@@ -124,6 +124,7 @@ def test_the_line_at_which_a_plugin_cannot_be_loaded_is_told(code: str, place: s
         ("a.py", "import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
         ("a.py", "", "plugin 'a' implements no hook: put @hookimpl before its functions"),
         ("a.py", MINE.replace('"Own"', '"PAD"'), "model 'PAD' of plugin 'a' is already regist"),
+        ("a.py", MINE.replace('"Own"', '"pad"'), "model 'pad' of plugin 'a' is already regist"),
         ("a.py", MINE.replace('"Own"', '"BPR"'), "model 'BPR' of plugin 'a' is one of RecBole's"),
         ("a.py", MINE.replace("register(Mod", "register(0 / 0, Mod"), "ZeroDivisionError: divis"),
         ("json.py", MINE, "there is another module 'json' ("),

@@ -123,6 +123,8 @@ def test_a_name_of_recboles_is_taken_but_for_the_models_that_come_with_this_pack
 ) -> None:
     with pytest.raises(ValueError, match="^model 'BPR' of plugin 'mine' is one of RecBole's; rena"):
         fresh.register(models_of(ModelSpec("BPR", "x:BPR")), "mine")
+    with pytest.raises(ValueError, match="^model 'bpr' of .* is one of RecBole's, 'BPR'; rename"):
+        fresh.register(models_of(ModelSpec("bpr", "x:BPR")), "mine")
     assert (
         "BPR" not in fresh.registry.tables[ModelSpec]
         and "SASRec" in fresh.registry.tables[ModelSpec]

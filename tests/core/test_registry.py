@@ -24,6 +24,16 @@ def test_a_name_twice_in_one_plugin_is_refused() -> None:
         Registry().check_names([ModelSpec("A", "x:A"), ModelSpec("A", "y:A")], origin="p")
 
 
+def test_a_name_that_differs_in_case_alone_is_refused() -> None:
+    registry = Registry()
+    registry.add([ModelSpec("PAD", "x:A")], origin="first")
+    said = "^model 'pad' of plugin 'second' is already registered by plugin 'first' as 'PAD'; renam"
+    with pytest.raises(ValueError, match=said):
+        registry.check_names([ModelSpec("pad", "x:A")], origin="second")
+    with pytest.raises(ValueError, match="^model 'b' of plugin 'p' is .* by plugin 'p' as 'B'"):
+        registry.check_names([ModelSpec("B", "x:A"), ModelSpec("b", "y:A")], origin="p")
+
+
 def test_a_model_and_an_encoder_may_share_a_name() -> None:
     registry = Registry()
     registry.add([ModelSpec("A", "x:A"), EncoderSpec("A", "x:a")], origin="p")

@@ -133,12 +133,17 @@ def _registered_by(hooks: Mapping[str, Callable[..., object]], *names: str) -> l
 
 
 def _check_stock(specs: Sequence[Spec], origin: str) -> None:
-    """Refuse names of RecBole's models, except for this package's own versions of them."""
+    """Refuse names of RecBole's models, in any case, except for this package's own versions of
+    them."""
     if origin == STOCK:
         return
+    known = {name.lower(): name for name in recbole_models()}
     for name in (spec.name for spec in specs if isinstance(spec, ModelSpec)):
-        if name in recbole_models():
-            raise ValueError(f"model '{name}' of plugin '{origin}' is one of RecBole's; rename it")
+        if stock := known.get(name.lower()):
+            spelt = "" if stock == name else f", '{stock}'"
+            raise ValueError(
+                f"model '{name}' of plugin '{origin}' is one of RecBole's{spelt}; rename it"
+            )
 
 
 def build_plugins() -> Plugins:

@@ -154,15 +154,20 @@ class Registry:
     settings: dict[str | type, str] = field(default_factory=dict)
 
     def check_names(self, specs: Sequence[Spec], origin: str) -> None:
-        """Raise ValueError if a name among a plugin's specs is taken."""
-        taken = {(part.spec.kind, name): part.plugin for name, part in self.all_registered()}
+        """Raise ValueError if a name among a plugin's specs is taken, in this or another case:
+        some file systems ignore the case of the names, by which files are named."""
+        parts = self.all_registered()
+        taken = {(part.spec.kind, name.lower()): (name, part.plugin) for name, part in parts}
         for spec in specs:
-            if first := taken.get((spec.kind, spec.name)):
+            key = spec.kind, spec.name.lower()
+            if key in taken:
+                name, first = taken[key]
+                spelt = "" if name == spec.name else f" as '{name}'"
                 raise ValueError(
                     f"{spec.kind} '{spec.name}' of plugin '{origin}' is already registered by "
-                    f"plugin '{first}'; rename one of them"
+                    f"plugin '{first}'{spelt}; rename one of them"
                 )
-            taken[spec.kind, spec.name] = origin
+            taken[key] = spec.name, origin
 
     def add(self, specs: Sequence[Spec], origin: str) -> None:
         """Add a plugin's specs, which `check_names` has accepted."""
