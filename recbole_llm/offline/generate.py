@@ -100,7 +100,11 @@ class GenerateStage(Stage):
         file = self.path / TEXTS
         try:
             pairs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            return {str(example): clean_text(text) for example, text in pairs}
+            texts = {str(example): clean_text(text) for example, text in pairs}
+            prompts, _ = self._prompts_and_generators
+            if missing := prompts.keys() - texts.keys():  # such as after a copy that broke off
+                raise ValueError(f"{len(missing):,} of {len(prompts):,} examples are not in it")
+            return texts
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise StageError(f"'{file}' is damaged ({error}); delete '{self.path}'") from error
 

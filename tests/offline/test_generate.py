@@ -147,11 +147,17 @@ def test_a_damaged_artifact_names_what_to_delete(config: Config, content: str) -
     stage = Opinions(config, prepare_data(config)[1].dataset)
     stage.complete()
     (stage.path / "texts.jsonl").write_text(content)
-    if content:
-        with pytest.raises(StageError, match=f"is damaged .*delete '{stage.path}'"):
-            stage.texts()
-    else:
-        assert stage.texts() == {}
+    with pytest.raises(StageError, match=f"is damaged .*delete '{stage.path}'"):
+        stage.texts()
+
+
+def test_an_artifact_that_lost_its_last_lines_is_damaged(config: Config) -> None:
+    stage = Opinions(config, prepare_data(config)[1].dataset)
+    stage.complete()
+    file = stage.path / "texts.jsonl"
+    file.write_text(file.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(StageError, match=r"is damaged \(2 of 3 examples are not in it\); delete '"):
+        stage.texts()
 
 
 def test_the_artifact_has_a_pair_per_line(config: Config) -> None:
