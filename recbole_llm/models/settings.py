@@ -111,6 +111,7 @@ _READERS = {  # keys that only some context models or heads read: these
         ("attention_size", "n_layers", "num_heads", "dropout_probs", "has_residual"), ("AutoInt",)
     ),
     "pooling_mode": ("MLP", "DIN"),
+    "dropout_prob": ("MLP", "DIN", "DeepFM", "DCN"),  # AutoInt has dropout_probs in its place
 }
 
 

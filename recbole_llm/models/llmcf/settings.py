@@ -120,9 +120,6 @@ class LLMCFSettings(
         "dropout_prob": (0.0, 0.2),
     }
 
-    # AutoInt has dropout_probs in place of dropout_prob.
-    read_with = {"dropout_prob": ("backbone", ("DIN", "DeepFM", "DCN"))}
-
     backbone: Tower = "DIN"
     """RecBole's model whose MLP gets the feature w."""
     mlp_hidden_size: Widths = [128, 64]
