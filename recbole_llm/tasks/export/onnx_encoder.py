@@ -19,7 +19,11 @@ from recbole_llm.core.errors import one_line
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.tasks.recommend.standalone import Standalone
 
-_EXPORTABLE = "PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec and other SequenceRecommenders"
+_INSTEAD = (
+    "recommend from the checkpoint (recbole-llm recommend --checkpoint=…), or train a model that "
+    "can be: PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec, or a SequenceRecommender that reads "
+    "the history alone"
+)
 # Both sides round in float32. AlphaRec's whitening enlarges small differences of texts, and the
 # rounding with them: texts with a long common part give 1.5e-5 in either, against float64.
 _TOLERANCE = 1e-4
@@ -66,7 +70,7 @@ def check_exportable(name: str, kind: type[Any]) -> None:
     why = "a user's state depends on more than the history"
     if not ordered:
         why = "its score is no product of a history's vector and an item's"
-    raise ValueError(f"{name} cannot be exported: {why}; {_EXPORTABLE} can")
+    raise ValueError(f"{name} cannot be exported: {why}; {_INSTEAD}")
 
 
 def export_encoder(model: Any, longest: int) -> bytes:
