@@ -562,6 +562,8 @@ def test_a_key_that_an_encoder_does_not_mind_is_named(kind: str, key: str, value
       "'dropout_prob' is read only with --backbone=DIN or DeepFM or DCN, not with AutoInt"),
      ("BAHE", {"head": "AutoInt", "dropout_prob": 0.1},
       "'dropout_prob' is read only with --head=MLP or DIN or DeepFM or DCN, not with AutoInt"),
+     ("BAHE", {"coupled_max_tokens": 64},
+      "'coupled_max_tokens' is read only with --coupled=True, not with False"),
      ("BAHE", {"head": "DIN", "batch_norm": False},
       "'batch_norm' is read only with --head=MLP, not with DIN"),
      ("BAHE", {"head": "DCN", "pooling_mode": "max"},

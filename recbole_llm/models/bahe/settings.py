@@ -37,8 +37,12 @@ class BAHESettings(DecoderSettings, TowerSettings, CTRSettings):
         "vector_whitening": (0.0, 0.75),
     }
 
-    # The layers of RecBole's models are fixed.
-    read_with = dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",)))
+    read_with = {
+        # The layers of RecBole's models are fixed.
+        **dict.fromkeys(("activation", "batch_norm"), ("head", ("MLP",))),
+        "coupled_max_tokens": ("coupled", (True,)),
+        "vector_whitening": ("coupled", (False,)),
+    }
 
     encoder: FieldName = "causal_lm"
     """Lower half: causal_lm, the decoder's blocks up to encoder_layer, or any other kind, whose
