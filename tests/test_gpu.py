@@ -9,6 +9,7 @@ import torch
 
 from recbole_llm import testing
 from recbole_llm.core.config import Config
+from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.layers.losses import cross_entropy
 from recbole_llm.steps import build_model, build_trainer, load_data
 from recbole_llm.tasks.recommend import Recommender
@@ -61,3 +62,11 @@ def test_cross_entropy_stays_within_its_memory() -> None:
     before = torch.cuda.memory_allocated()
     cross_entropy(states, table, targets).backward()
     assert torch.cuda.max_memory_allocated() - before < 2 * 2**30  # the logits alone are 8 GiB
+
+
+def test_memory_of_the_gpu_that_runs_out_names_the_way_out() -> None:
+    with (
+        pytest.raises(ValueError, match=r"^a step does not fit into memory \(CUDA out of memory"),
+        memory_needed_by("a step", "make it smaller"),
+    ):
+        torch.empty(2**46, device="cuda")
