@@ -211,6 +211,9 @@ def file_lock(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterato
     Args:
         file: the lock's file.
         busy: called before waiting for another process that holds the lock; it may raise.
+
+    Raises:
+        ValueError: in one line: the file, the reason, such as NFS without locks, and the way out.
     """
     from filelock import FileLock, Timeout
 
@@ -220,6 +223,9 @@ def file_lock(file: str | os.PathLike[str], busy: Callable[[], None]) -> Iterato
     except Timeout:
         busy()
         held = lock.acquire()
+    except OSError as error:
+        way_out = "choose a folder on a file system with file locks"
+        raise ValueError(f"'{file}' cannot be locked ({_reason(error)}); {way_out}") from error
     with held:
         yield
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from recbole_llm.core.files import (
     _suffix,
     check_file,
     check_folder,
+    file_lock,
     files_moved_together,
     remove_left_parts,
     writable_folder,
@@ -202,3 +205,16 @@ def test_a_file_in_the_place_of_a_folder_is_named() -> None:
         said = f"^folder '{folder}' cannot be written \\('taken' is a file\\); name another$"
         with pytest.raises(ValueError, match=said):
             check_folder(folder, "name another")
+
+
+def test_a_file_system_without_locks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_lock(*_: object) -> None:  # as on NFS without its lock service
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    reason = f"'runs/.lock' cannot be locked ({os.strerror(errno.ENOLCK)}); choose a folder on "
+    Path("runs").mkdir()
+    with pytest.raises(ValueError, match=re.escape(reason)), file_lock("runs/.lock", list):
+        pass
