@@ -16,6 +16,7 @@ from recbole_llm.tasks.compare.executors import Executor, Started
 T = TypeVar("T")
 SCORES, OUTPUT = "scores.txt", "output.txt"  # files of a run, in its folder
 _PAUSE = 0.2  # seconds between two polls
+_SIGKILL = 9  # Windows has no such name
 # Called with a validation's number, from 1, and its score; True stops the run.
 OnValidation = Callable[[int, float], bool]
 
@@ -122,5 +123,7 @@ def _error_line(file: Path, code: int) -> str:
     lines = [line for line in file.read_text("utf-8", "replace").splitlines() if line.strip()]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if code < 0:
-        return f"killed by signal {-code}; {file} has its output"
+        # Linux and clusters kill processes that use too much memory.
+        why = ", perhaps for lack of memory" if code == -_SIGKILL else ""
+        return f"killed by signal {-code}{why}; {file} has its output"
     return one_line((said or lines or [f"status {code}"])[-1], 300)
