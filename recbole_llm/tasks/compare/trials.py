@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,6 +38,21 @@ def storage_errors(file: Path) -> Iterator[None]:
             f"'{file}', where the trials are, cannot be read or written ({reason}); free some "
             f"space if the disk is full; if the file is damaged remove it, and the search begins "
             f"anew; or {OTHER_FOLDER}"
+        ) from error
+
+
+def open_storage(file: Path) -> RDBStorage:
+    """Open or create the file of the trials.
+
+    Raises:
+        ValueError: in one line: another version of Optuna wrote it.
+    """
+    try:
+        return RDBStorage(f"sqlite:///{quote(str(file.absolute()))}")
+    except RuntimeError as error:
+        raise ValueError(
+            f"'{file}', where the trials are, was written by another version of Optuna; use that "
+            f"version, or {OTHER_FOLDER} ({one_line(error)})"
         ) from error
 
 

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 import yaml
 from click import echo
@@ -155,7 +154,7 @@ def _open_study(name: str, entry: Entry, space: Space, root: Path, at_once: int)
     """Open or create the study of this name; its first trial has the defaults."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{quote(str((root / _STORAGE).absolute()))}",
+        storage=open_storage(root / _STORAGE),
         study_name=name,
         load_if_exists=True,
         direction="maximize" if entry.config["valid_metric_bigger"] else "minimize",

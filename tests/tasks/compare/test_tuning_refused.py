@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from click.testing import CliRunner, Result
 from recbole_llm.cli import main
 
 pytest.importorskip("optuna")
+from optuna.storages import RDBStorage
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -67,6 +70,20 @@ def test_a_damaged_file_of_trials_is_named() -> None:
     assert done.output.startswith(
         "error: 'tuning/tuning.db', where the trials are, cannot be read or written (file is not a "
         "database); free some space if the disk is full; if the file is damaged remove it"
+    )
+
+
+def test_a_file_of_trials_of_another_version_of_optuna_is_named() -> None:
+    Path("tuning").mkdir()
+    RDBStorage("sqlite:///tuning/tuning.db")
+    with closing(sqlite3.connect("tuning/tuning.db")) as file, file:
+        file.execute("UPDATE version_info SET schema_version = 99, library_version = '99.0'")
+        file.execute("UPDATE alembic_version SET version_num = 'v99.0.0'")
+    done = tune("--trials=1")
+    assert done.exit_code == 2
+    assert done.output.startswith(
+        "error: 'tuning/tuning.db', where the trials are, was written by another version of "
+        "Optuna; use that version, or name another folder with --output (The runtime optuna"
     )
 
 
