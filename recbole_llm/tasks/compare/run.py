@@ -137,7 +137,7 @@ def tune(
     Raises:
         ValueError: in one line: invalid settings, no Optuna, or no trial that ended well.
     """
-    from recbole_llm.tasks.compare.tuning import report_lines, search_settings
+    from recbole_llm.tasks.compare.tuning import NoTrialError, report_lines, search_settings
 
     entry, *others = _parse(model, dataset, config_file_list, config_dict, argv)
     if others:
@@ -149,7 +149,11 @@ def tune(
     for line in describe_ignored_keys([entry]):
         echo(line)
     with lock_folder(root), open_executor(executor, jobs, ray_address) as runs_in:
-        best, file = search_settings(entry, trials, root, runs_in, search)
+        try:
+            best, file = search_settings(entry, trials, root, runs_in, search)
+        except NoTrialError as error:
+            way_out = "with a larger --trials the same command searches on"  # failed ones count
+            raise ValueError(f"{error}; {way_out}") from error
     for line in report_lines(best, file):
         echo(line)
     arguments = [*entry.argv, *file_arguments([*entry.files, str(file)])]

@@ -39,12 +39,14 @@ with optional_imports("tuning"):
     from optuna import Study
     from optuna.trial import Trial, TrialState
 
-    from recbole_llm.tasks.compare.choice import Choice, NoTrialError, choose_trial
+    from recbole_llm.tasks.compare.choice import Choice, choose_trial
+    from recbole_llm.tasks.compare.choice import NoTrialError as NoTrialError
     from recbole_llm.tasks.compare.trials import (
         ERROR,
         FOLDER,
         ask_new_trial,
         counted_trials,
+        open_storage,
         running_trials,
         storage_errors,
         trial_command,

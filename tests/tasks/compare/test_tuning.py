@@ -187,6 +187,7 @@ def test_failed_trials_count_and_one_line_says_why() -> None:
     done = tune("--trials=2", "--learning_rate=1e30")
     assert done.exit_code == 2
     assert "error: SASRec: no trial ended well: the training loss of SASRec is nan" in done.output
+    assert "; with a larger --trials the same command searches on" in done.output
     assert [trial.state.name for trial in trials()] == ["FAIL", "FAIL"]
 
 
