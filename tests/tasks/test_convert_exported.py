@@ -58,8 +58,9 @@ def test_dates_far_away_are_times(form: str) -> None:
     assert list(map(float, column("timestamp"))) == [253402214400, 1706659200]
 
 
-def test_fourteen_digits_are_a_date_and_a_time() -> None:
-    converted(f"{HEADER}u,a,20240131123000\nu,b,20240201123000\n")
+@pytest.mark.parametrize("seconds", ["00", ""])
+def test_twelve_or_fourteen_digits_are_a_date_and_a_time(seconds: str) -> None:
+    converted(f"{HEADER}u,a,202401311230{seconds}\nu,b,202402011230{seconds}\n")
     assert list(map(float, column("timestamp"))) == [1706704200, 1706790600]
 
 

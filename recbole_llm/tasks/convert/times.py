@@ -33,9 +33,10 @@ _ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as Ja
 _FEW = 0.01  # below this share, unclear dates are left out without an error
 _AS_PANDAS = Numbers("")  # numbers that pandas reads
 _EARLIEST = 1e8  # smaller numbers are never taken for numbers of another unit
-_DAY, _SECOND = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", r"([01]\d|2[0-3])([0-5]\d){2}"
+_DAY, _MINUTE = r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", r"([01]\d|2[0-3])[0-5]\d"
 _PACKED = {  # dates that look like numbers
-    "%Y%m%d": re.compile(_DAY), "%Y%m%d%H%M%S": re.compile(_DAY + _SECOND),
+    "%Y%m%d": re.compile(_DAY), "%Y%m%d%H%M": re.compile(_DAY + _MINUTE),
+    "%Y%m%d%H%M%S": re.compile(_DAY + _MINUTE + r"[0-5]\d"),
 }  # fmt: skip
 
 
