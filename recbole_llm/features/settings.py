@@ -69,8 +69,9 @@ class PromptSettings(Settings):
     if they exceed the encoder's token limit."""
 
     item_title_field: FieldName | None = None
-    """Field that `titles` are read from; None: the first field named like title or name, else the
-    first text field."""
+    """Field that `titles` are read from; None: the field called title or name, also with product_
+    or item_ in front, else the first that has title or name in its name, else the first text
+    field."""
 
     def check(self, config: ConfigLike) -> None:
         """Raise PromptError for a template that cannot be found, parsed or filled."""

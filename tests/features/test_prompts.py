@@ -161,6 +161,27 @@ def test_the_title_field_can_be_chosen(config: PlainConfig, make_dataset: Make) 
         prompts.user_texts(config, make_dataset())
 
 
+@pytest.mark.parametrize(
+    ("others", "title"),
+    [
+        (["brand_name", "subtitle"], "title"),
+        (["category_name", "title_de"], "name"),
+        (["brand_name", "supplier_name"], "Product_Name"),
+        (["brand_name", "class"], "book_title"),
+        (["class", "genre"], "nickname"),
+        ([], "class"),
+    ],
+)
+def test_the_title_is_the_field_whose_name_fits_best(
+    config: PlainConfig, make_dataset: Make, others: list[str], title: str
+) -> None:
+    fields = [*others, title]
+    header = "".join(f"\t{name}:token" for name in fields)
+    row = "".join(f"\tthe {name}" for name in fields)
+    dataset = make_dataset(f"item_id:token{header}\n10{row}\n", tokens=("10",))
+    assert prompts.item_titles(config, dataset) == {"10": f"the {title}"}
+
+
 @pytest.mark.usefixtures("histories")
 def test_texts_of_plugins_replace_both(
     config: PlainConfig, make_dataset: Make, manager: pluggy.PluginManager

@@ -26,6 +26,8 @@ from recbole_llm.features.settings import PromptSettings
 
 Texts = dict[str, str]  # token -> text
 Rows = dict[str, dict[str, str]]  # token -> {field: text}
+# Names of the field of titles; a brand_name or a subtitle beside them is something else.
+_TITLES = ("title", "name", "product_title", "product_name", "item_title", "item_name")
 _BAR_FROM = 20_000  # texts; fewer take too little time for a progress bar
 
 
@@ -125,8 +127,7 @@ def item_titles(config: Config, dataset: Dataset) -> Texts:
     """Titles of items: the texts of a plugin's ``item_texts``, else those in the ``.item`` file.
 
     Returns:
-        {item token: title}; the file's field is `item_title_field`, else one named like title or
-        name, else the first text field.
+        {item token: title}, from the field that `item_title_field` names or stands for.
 
     Raises:
         ValueError: no ``.item`` file, or no text field in it.
@@ -174,8 +175,9 @@ def _title_field(config: Config, file: Table, id_field: str) -> str:
             f"{near_hint(chosen, file.types)}it has {file.describe_fields()}"
         )
     fields = descriptive_fields(config, file, id_field)
+    titles = [f for title in _TITLES for f in fields if f.lower() == title]
     named = [f for word in ("title", "name") for f in fields if word in f.lower()]
-    found = chosen or next(iter([*named, *fields]), None)
+    found = chosen or next(iter([*titles, *named, *fields]), None)
     if found is None:
         raise PromptError(
             f"'{file.path}' has no text field to name items by; it has {file.describe_fields()}; "
