@@ -29,9 +29,9 @@ def memory_needed_by(what: str, way_out: str) -> Iterator[None]:
 
 def peak_memory() -> int | None:
     """The peak memory of this process in MiB; None where the system does not report it."""
-    if sys.platform == "linux":  # getrusage would also count the process that started this one
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        return int(found[1]) // 2**10 if found else None
+    status = Path("/proc/self/status")  # getrusage also counts the process that started this one
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found[1]) // 2**10
     try:
         import resource
     except ImportError:  # Windows
