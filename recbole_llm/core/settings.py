@@ -16,7 +16,7 @@ ValueError: dropout: expected a number of at least 0 and below 1, got 1.5
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
@@ -136,17 +136,12 @@ class Settings(BaseModel):
     @classmethod
     def unread(cls, config: ConfigLike) -> dict[str, tuple[str, list[str]]]:
         """The entries of `readers` whose keys a configuration does not read."""
-        return {
-            key: (other, cls._allowed(other, values))
+        known = {key: choices(field) for key, field in cls.model_fields.items()}
+        return {  # a flag has no choices
+            key: (other, [name for name in map(str, values) if name in (known[other] or [name])])
             for key, (other, values) in cls.readers().items()
             if config[other] not in values
         }
-
-    @classmethod
-    def _allowed(cls, key: str, values: Iterable[str | bool]) -> list[str]:
-        """Those of the values that a key may have in this class, by name."""
-        known = choices(cls.model_fields[key])  # empty for a flag
-        return [name for name in map(str, values) if not known or name in known]
 
     @classmethod
     def searched(cls, config: ConfigLike) -> Space:
