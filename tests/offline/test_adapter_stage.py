@@ -112,6 +112,21 @@ def test_a_resumed_tuning_ends_like_an_uninterrupted_one(
     assert (whole.path / "losses.json").read_text() == (stopped.path / "losses.json").read_text()
 
 
+def test_memory_that_runs_out_names_the_key_to_lower(
+    writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = AdapterTrainer.loss
+
+    def fails(self: AdapterTrainer, sample: Sample) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            raise MemoryError
+        return real(self, sample)
+
+    monkeypatch.setattr(AdapterTrainer, "loss", fails)
+    with pytest.raises(ValueError, match=r"^a tuning step does not .*; lower tune_max_length"):
+        stage(writer, tmp_path).complete()
+
+
 def test_a_finished_training_is_not_repeated_if_publishing_was_interrupted(
     writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

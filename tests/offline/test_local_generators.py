@@ -141,6 +141,18 @@ def fingerprint_now(made: LocalGenerator) -> str:
     return LocalGenerator(made.model, 0).fingerprint
 
 
+def test_memory_that_runs_out_names_the_key_to_lower(
+    decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    (generator, _) = local_generators(decoder)
+    monkeypatch.setattr(generator.model.weights, "generate", fails)
+    with pytest.raises(ValueError, match=r"^generating 4 texts .*; lower generator_batch_size"):
+        generator.generate(PROMPTS)
+
+
 def test_too_long_prompts_name_the_keys(decoder: Path) -> None:
     settings = json.loads((decoder / "config.json").read_text())
     (decoder / "config.json").write_text(json.dumps({**settings, "max_position_embeddings": 12}))
