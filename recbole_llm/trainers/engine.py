@@ -52,7 +52,7 @@ class EngineMixin(AbstractTrainer):  # type: ignore[misc]
     next_train_stage: str | None = None  # set in a pretraining, which does not validate
     collects_data = False  # whether metrics' training data is collected here, not in RecBole's fit
     phase_name = ""  # of the training that runs, if there are several
-    _epoch, _step = 0, 0  # that are trained now, counted from 1
+    _epoch, _step = 0, 0  # of the training that runs, counted from 1
     last_file: str | None = None  # keeps the state before each epoch; None: it is not kept
 
     def __init__(self, config: Config, model: AbstractRecommender) -> None:

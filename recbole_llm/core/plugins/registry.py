@@ -154,8 +154,8 @@ class Registry:
     settings: dict[str | type, str] = field(default_factory=dict)
 
     def check_names(self, specs: Sequence[Spec], origin: str) -> None:
-        """Raise ValueError if a name among a plugin's specs is taken, in this or another case:
-        some file systems ignore the case of the names, by which files are named."""
+        """Raise ValueError if a name among a plugin's specs is taken, in this or another case.
+        Files are called by these names, and some file systems ignore case."""
         parts = self.all_registered()
         taken = {(part.spec.kind, name.lower()): (name, part.plugin) for name, part in parts}
         for spec in specs:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from recbole.utils import ModelType
 from torch import Tensor, nn
 
 from recbole_llm.core.arrays import IntArray
@@ -19,10 +20,10 @@ from recbole_llm.core.errors import one_line
 from recbole_llm.models.base import SequenceTraining
 from recbole_llm.tasks.recommend.standalone import Standalone
 
-_INSTEAD = (
-    "recommend from the checkpoint (recbole-llm recommend --checkpoint=…), or train a model that "
-    "can be: PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec, or a SequenceRecommender that reads "
-    "the history alone"
+_FROM_CHECKPOINT = "recommend from the checkpoint (recbole-llm recommend --checkpoint=…), or "
+_EXPORTABLE = (
+    "train a model that can be: PAD, LLM-ESR, Molar, SASRec, GRU4Rec, AlphaRec, or a "
+    "SequenceRecommender that reads the history alone"
 )
 # Both sides round in float32. AlphaRec's whitening enlarges small differences of texts, and the
 # rounding with them: texts with a long common part give 1.5e-5 in either, against float64.
@@ -70,7 +71,9 @@ def check_exportable(name: str, kind: type[Any]) -> None:
     why = "a user's state depends on more than the history"
     if not ordered:
         why = "its score is no product of a history's vector and an item's"
-    raise ValueError(f"{name} cannot be exported: {why}; {_INSTEAD}")
+    ranks = kind.type != ModelType.DECISIONTREE  # recommend refuses these, too
+    way_out = f"{_FROM_CHECKPOINT if ranks else ''}{_EXPORTABLE}"
+    raise ValueError(f"{name} cannot be exported: {why}; {way_out}")
 
 
 def export_encoder(model: Any, longest: int) -> bytes:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recbole.utils import ModelType
 
 import recbole_llm
 from recbole_llm import Recommender
 from recbole_llm.core.files import _suffix
 from recbole_llm.tasks.export import run
+from recbole_llm.tasks.export.onnx_encoder import check_exportable
 
 
 def test_the_files_of_an_export_hold_the_same_vectors(checkpoints: dict[str, str]) -> None:
@@ -55,6 +57,12 @@ def test_models_whose_score_is_no_product_are_refused(
     with pytest.raises(ValueError, match=f"{message}.*{instead}"):
         recbole_llm.export(checkpoints[model], "b")
     assert not Path("b").exists()
+
+
+def test_a_decision_tree_is_not_sent_to_recommend_which_refuses_it() -> None:
+    trees = type("Trees", (), {"type": ModelType.DECISIONTREE})
+    with pytest.raises(ValueError, match="of a history's vector and an item's; train a model"):
+        check_exportable("Trees", trees)
 
 
 @pytest.mark.parametrize(
