@@ -83,6 +83,7 @@ def test_a_shop(shop: None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert said["size"] == "3 users, 4 items, 4 interactions"
     assert said["times"] == "2024-01-05 to 2024-03-02"
     assert said["texts"] == "of 3 of 4 items, from title, category"
+    assert said["titles"] == "from title (run --item_title_field=… takes another)"
     assert said["next"] == (
         "recbole-llm run --model=PAD --dataset=shop --missing_embedding=mean "
         "--topk=4 --valid_metric=MRR@4"  # of the four items
@@ -109,6 +110,7 @@ def test_the_summary_counts_items_without_orders_and_texts_and_names_replaced_fi
     summary = recbole_llm.from_pandas(orders, "dataset/s", items=items)
     said = "of 1 of 2 items, from title; 2 more items without interactions; 2 rows without text"
     assert f"texts    {said}" in summary.lines()
+    assert not any(line.startswith("titles") for line in summary.lines())  # there is one text
     assert repr(summary) == "\n".join(summary.lines())  # what a notebook shows
     assert not any(line.startswith("replaced") for line in summary.lines())
     again = recbole_llm.from_pandas(orders, "dataset/s", items=items)

@@ -22,12 +22,11 @@ from recbole_llm.data.rows.training import training_histories
 from recbole_llm.features.contents.lengths import TokenLimit, shorten_to_limit
 from recbole_llm.features.contents.plugin_texts import ask_plugins, check_tokens
 from recbole_llm.features.contents.templates import PromptError
+from recbole_llm.features.contents.titles import find_title_field
 from recbole_llm.features.settings import PromptSettings
 
 Texts = dict[str, str]  # token -> text
 Rows = dict[str, dict[str, str]]  # token -> {field: text}
-# Names of the field of titles; a brand_name or a subtitle beside them is something else.
-_TITLES = ("title", "name", "product_title", "product_name", "item_title", "item_name")
 _BAR_FROM = 20_000  # texts; fewer take too little time for a progress bar
 
 
@@ -174,10 +173,7 @@ def _title_field(config: Config, file: Table, id_field: str) -> str:
             f"item_title_field: '{file.path}' has no field '{chosen}'; "
             f"{near_hint(chosen, file.types)}it has {file.describe_fields()}"
         )
-    fields = descriptive_fields(config, file, id_field)
-    titles = [f for title in _TITLES for f in fields if f.lower() == title]
-    named = [f for word in ("title", "name") for f in fields if word in f.lower()]
-    found = chosen or next(iter([*titles, *named, *fields]), None)
+    found = chosen or find_title_field(descriptive_fields(config, file, id_field))
     if found is None:
         raise PromptError(
             f"'{file.path}' has no text field to name items by; it has {file.describe_fields()}; "

@@ -91,18 +91,23 @@ def trial_seconds(trial: FrozenTrial, folder: Path) -> float:
 def ask_new_trial(study: Study, space: Mapping[str, BaseDistribution], seed: int) -> Trial | None:
     """Ask for a trial of untried settings, since the same seed would give the same score again;
     None if all settings were tried, or are running."""
-    choices = [w.choices for w in space.values() if isinstance(w, CategoricalDistribution)]
-    listed = len(choices) == len(space)
-    most = math.prod(len(set(c)) for c in choices) if listed else math.inf
+    choices = {k: w.choices for k, w in space.items() if isinstance(w, CategoricalDistribution)}
+    most = count_settings(space)
     while len(tried := _tried_settings(study)) < most:
         new = study.ask(dict(space))
         if _settings_key(new.params) not in tried:
             return new
         study.tell(new, state=TrialState.FAIL)
-        if listed:  # the sampler may repeat its favorites forever
+        if most < math.inf:  # the sampler may repeat its favorites forever
             generator = random.Random(seed + new.number)
-            study.enqueue_trial(_draw_untried(dict(zip(space, choices)), tried, generator))
+            study.enqueue_trial(_draw_untried(choices, tried, generator))
     return None
+
+
+def count_settings(space: Mapping[str, BaseDistribution]) -> float:
+    """The number of settings in a space; infinite if a key has a range."""
+    choices = [w.choices for w in space.values() if isinstance(w, CategoricalDistribution)]
+    return math.prod(len(set(c)) for c in choices) if len(choices) == len(space) else math.inf
 
 
 def _tried_settings(study: Study) -> set[frozenset[Any]]:

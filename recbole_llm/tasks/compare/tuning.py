@@ -45,6 +45,7 @@ with optional_imports("tuning"):
         ERROR,
         FOLDER,
         ask_new_trial,
+        count_settings,
         counted_trials,
         open_storage,
         running_trials,
@@ -114,7 +115,8 @@ def search_settings(
     name = "-".join([entry.config["model"], *keys])  # a key set to its default leaves the space
     for line in describe_untried_defaults(space, entry.config):
         tqdm.write(f"{entry.label}: {line}")
-    live = Live([entry.label], trials, executor.at_once, "trial", entry.better)
+    planned = int(min(trials, count_settings(distributions(space))))
+    live = Live([entry.label], planned, executor.at_once, "trial", entry.better)
     folder = root / "trials" / name
     with storage_errors(root / _STORAGE), closing(live):
         study = _open_study(name, entry, space, root, executor.at_once)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recbole_llm.core.lines import plural
+from recbole_llm.features.contents.titles import find_title_field
 
 _SMALL = 1e8  # smaller times, before 1973, are counters of events rather than seconds
 _LIST = 10  # items in a ranked list of a run, and k of its valid_metric, by default
@@ -67,6 +68,12 @@ class Descriptions:
     unknown: int = 0  # rows without interactions
     blank: int = 0  # rows without any text
 
+    def text_fields(self) -> list[str]:
+        """The fields that describe in words, without the id."""
+        typed = (field.partition(":")[::2] for field in self.columns.values())
+        ids = ("item_id", "user_id")
+        return [name for name, kind in typed if kind in _TEXTS and name not in ids]
+
 
 @dataclass(repr=False)
 class Summary:
@@ -121,6 +128,7 @@ class Summary:
             ("size", ", ".join(plural(number, what) for number, what in counts)),
             ("times", times if timed else timeless),
             ("texts", self._describe_texts(self.of_items) if self.of_items else ""),
+            ("titles", _describe_titles(items.text_fields())),
             ("replaced", ", ".join(self.replaced)),
             *(("mind", problem) for problem in self.problems),
             ("mind", self._describe_labels()),
@@ -143,9 +151,8 @@ class Summary:
         )
 
     def _describe_texts(self, items: Descriptions) -> str:
-        became = (kind.partition(":")[::2] for kind in items.columns.values())
-        read = [name for name, kind in became if kind in _TEXTS and name != "item_id"]
-        source = f", from {', '.join(read)}" if read else ""
+        read = ", ".join(items.text_fields())
+        source = f", from {read}" if read else ""
         parts = [f"of {items.described:,} of {self.items:,} items{source}"]
         more = items.unknown
         parts += [f"{plural(more, 'more item')} without interactions"] if more else []
@@ -155,6 +162,12 @@ class Summary:
 
 def _describe_columns(columns: dict[str, str]) -> str:
     return ", ".join(f"{column} → {field}" for column, field in columns.items())
+
+
+def _describe_titles(fields: Sequence[str]) -> str:
+    """Which of several fields names items; "" where it goes without saying."""
+    field = find_title_field(fields)
+    return f"from {field} (run --item_title_field=… takes another)" if len(fields) > 1 else ""
 
 
 def _describe_unused(what: str, table: Descriptions, option: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from recbole_llm.tasks.compare.space import defaults, distributions, resolve_spa
 optuna = pytest.importorskip("optuna")
 from recbole_llm.tasks.compare import tuning  # noqa: E402
 from recbole_llm.tasks.compare.choice import Choice  # noqa: E402
-from recbole_llm.tasks.compare.trials import ask_new_trial  # noqa: E402
+from recbole_llm.tasks.compare.trials import ask_new_trial, count_settings  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("tiny")
 RATES = {"learning_rate": Between(1e-4, 1e-2)}
@@ -146,3 +147,9 @@ def test_settings_that_another_process_tries_are_not_tried_beside_it() -> None:
     running = [ask_new_trial(study, space, seed=0) for _ in range(3)]
     assert running[2] is None
     assert {trial.params["n_layers"] for trial in running[:2] if trial is not None} == {"1", "2"}
+
+
+def test_the_settings_of_a_space_are_counted() -> None:
+    listed: dict[str, Any] = {"n_layers": (1, 2), "hidden_size": [32, 64, 64.0, "64"]}
+    assert count_settings(distributions(listed)) == 2 * 3  # choices are texts: 64.0 is another one
+    assert count_settings(distributions({**listed, **RATES})) == math.inf
