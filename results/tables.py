@@ -246,6 +246,7 @@ README_SEQUENTIAL = (
     Row("`PAD`, H 192", "pad-wide", "PAD, H 192"),
     Row("`LLMESR`, H 192", "prime-pantry", "LLM-ESR"),
     Row("the same model, the best of six trials", "llmesr-tuned", "LLM-ESR"),
+    Row("`Molar`, H 64, the best of six trials", "molar-tuned", "Molar"),
 )
 README_TOYS = (
     Row("`SASRec`, H 64", "sequential-toys", "SASRec"),
@@ -301,6 +302,7 @@ CHOICES = (
     Row("SASRec, item_init, the best one with a second seed, too", "tuned-texts", TUNED_TEXTS),
     Row("PAD, the best one with a second seed, too", "pad-tuned", "PAD"),
     Row("LLM-ESR, the best one with a second seed, too", "llmesr-tuned", "LLM-ESR"),
+    Row("Molar, the best one with a second seed, too", "molar-tuned", "Molar"),
 )
 PAD_STARTS = rows_of("pad-starts", "from the texts", "random, std .3", "random, std .02")
 PAD_ABLATIONS = (
