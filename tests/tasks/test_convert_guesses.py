@@ -115,6 +115,28 @@ def test_dates_as_browsers_write_them(zone: str, hour: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "zoned",
+    [
+        "2024-01-02T10:00Z",
+        "2024-01-02 10:00:00.5+01",
+        "Jan 2 2024 1 PM GMT",
+        "Jan 2 2024 1:00 PM -0500",
+    ],
+)
+def test_times_without_a_zone_beside_times_with_one_are_counted(zoned: str) -> None:
+    local = ["2024-01-02 10:00:00", "10:00 2-Jan-2024", "2024-01-02", ""]
+
+    def converted(dates: list[str]) -> str:
+        rows = "".join(f'u,i{n},"{date}"\n' for n, date in enumerate(dates))
+        return " ".join(said(f"user,item,date\n{rows}").split())
+
+    output = converted([*local, zoned, zoned])
+    assert "mind 3 times without a zone, taken for UTC, although 2 in this column have" in output
+    for dates in (local, [zoned, zoned, ""]):
+        assert "without a zone" not in converted(dates)
+
+
+@pytest.mark.parametrize(
     ("main", "other"), [(1704100000, 1704200000000), (1704100000000, 1704200000)]
 )
 def test_times_of_another_unit_are_left_out_and_named(main: int, other: int) -> None:

@@ -76,6 +76,8 @@ class Interactions:
             summary.users, summary.items = len(self.users), len(self.items)
             self.problems.add(late_columns_problem(), self._late_columns())
             summary.problems += [*self.source.problems, *self.wrong.values(), *self.problems]
+            assert self.fields is not None
+            summary.problems += self.fields.times.mixed_zones() if self.fields.times else []
             file.flush()  # a full disk fails here, before any file is in place
             yield
 

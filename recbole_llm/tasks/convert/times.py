@@ -14,6 +14,7 @@ from pandas import Series, to_datetime, to_numeric
 
 from recbole_llm.core.arrays import FloatArray
 from recbole_llm.core.errors import one_line
+from recbole_llm.core.lines import plural
 from recbole_llm.tasks.convert.columns import NONE
 from recbole_llm.tasks.convert.numbers import Numbers, detect_numbers
 from recbole_llm.tasks.convert.sources import Source
@@ -30,6 +31,9 @@ _WEEKDAY = re.compile(r"(?i)\b(?:mon|tue|wed|thu|fri|sat|sun)(\w*day)?\b")
 _SLASHES = re.compile(r"(?<![\d:])(?<!\d{4}[/. -])(\d{1,2})([/. -])(\d{1,2})\2(\d{4}|\d{2})(?!\d)")
 _YEAR_FIRST = re.compile(r"\s*\d{4}\D")  # four digits are never a day or a month
 _ZONE = re.compile(r"\s*(?:GMT|UTC)([+-]\d{2}:?\d{2})(\s*\(.*\))?\s*$")  # as JavaScript writes it
+_ZONED = re.compile(  # only a zone has + or Z, or has - after a clock
+    r"[+Zz]|UTC|GMT|:\d\d[.,\d]*\s*(?:[APap]\.?[Mm]\.?\s*)?-\d\d"
+)
 _FEW = 0.01  # below this share, unclear dates are left out without an error
 _AS_PANDAS = Numbers("")  # numbers that pandas reads
 _EARLIEST = 1e8  # smaller numbers are never taken for numbers of another unit
@@ -51,6 +55,8 @@ class Times:
     telling: tuple[str, ...] = ()  # dates that tell whether days come before months
     read: int = 0  # dates read so far
     unclear: int = 0  # dates left out so far, since no date tells the order
+    zoned: int = 0  # dates read so far that name their time zone
+    zoneless: int = 0  # all other dates read so far
 
     @classmethod
     def of(cls, texts: Series, form: str | None, source: Source) -> Times:
@@ -113,7 +119,19 @@ class Times:
             unclear = np.array([bool(_SLASHES.search(date)) for date in dates], bool)
             seconds[unclear] = np.nan
             self.unclear += int(unclear.sum())
+        read = dates[~np.isnan(seconds)]
+        zoned = sum(map(bool, map(_ZONED.search, read)))  # half the time of str.contains
+        self.zoned, self.zoneless = self.zoned + zoned, self.zoneless + len(read) - zoned
         return seconds
+
+    def mixed_zones(self) -> list[str]:
+        """A line on dates without a time zone, if others of the column name theirs."""
+        if not (self.zoned and self.zoneless):
+            return []
+        return [
+            f"{plural(self.zoneless, 'time')} without a zone, taken for UTC, although "
+            f"{self.zoned:,} in this column have a zone; local times would be in the wrong order"
+        ]
 
 
 def _detect_numbers(texts: Series, source: Source) -> Numbers | None:
