@@ -62,6 +62,17 @@ def split_samples(
     return kept, held_out
 
 
+def _save_adapter(model: Any, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    adapter = model.peft_config["default"]
+    adapter.target_modules = sorted(adapter.target_modules)  # the order of a set varies
+    try:
+        model.save_pretrained(folder, save_embedding_layers=False)
+    except SafetensorError as error:  # such as on a full disk
+        raise OSError(f"'{folder}' cannot be written: {error}") from error
+
+
 class TuneStage(Stage):
     """A stage that tunes a language model; its units are steps."""
 
@@ -110,9 +121,7 @@ class TuneStage(Stage):
         learnt, held_out = self.sample_split
         shown = shows_progress(self.config)
         before, done = trainer.train(learnt, held_out, folder / _STATE, self.config["seed"], shown)
-        adapter = trainer.model.peft_config["default"]
-        adapter.target_modules = sorted(adapter.target_modules)  # the order of a set varies
-        trainer.model.save_pretrained(folder / ADAPTER, save_embedding_layers=False)
+        _save_adapter(trainer.model, folder / ADAPTER)
         losses = {"before": trainer.losses_before, "after": trainer.mean_losses(held_out)}
         (folder / LOSSES).write_text(json.dumps(losses, indent=1), encoding="utf-8")
         return before, done

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
+from recbole_llm.core.errors import one_line
 from recbole_llm.core.lines import bar
 from recbole_llm.core.memory import memory_needed_by
 from recbole_llm.features.contents.pictures import read_picture
@@ -147,7 +148,7 @@ class AdapterTrainer:
             "adapter": {name: p.detach() for name, p in self.trained.items()},
             "optimizer": self.optimizer.state_dict(),
         }
-        write_checkpoint(state, file)
+        write_checkpoint(state, file, "free some space, or set embedding_cache_dir")
 
     def _resume(self, file: Path, held_out: Sequence[Sample]) -> int:
         """Load the state in a file, if it exists; return the steps done by earlier runs."""
@@ -155,12 +156,18 @@ class AdapterTrainer:
             self.losses_before = self.mean_losses(held_out)
             return 0
         try:
-            state = load_checkpoint(file)
+            return self._restore(load_checkpoint(file))
         except ValueError as error:
             raise StageError(f"{error}; delete '{file}' to begin anew") from error
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(state["adapter"][name])
+        except (KeyError, RuntimeError) as error:  # such as after an update of peft
+            raise StageError(
+                f"'{file}' is of other adapters ({one_line(error)}); delete it to begin anew"
+            ) from error
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, Any]) -> int:
+        for name, parameter in self.trained.items():
+            parameter.copy_(state["adapter"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.losses_before = state["before"]
         return int(state["step"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,33 @@ def test_memory_that_runs_out_names_the_key_to_lower(
     monkeypatch.setattr(AdapterTrainer, "loss", fails)
     with pytest.raises(ValueError, match=r"^a tuning step does not .*; lower tune_max_length"):
         stage(writer, tmp_path).complete()
+
+
+@pytest.mark.parametrize(("state_fits", "message"), [
+    (False, r"state.pth' cannot be written \(.*\); free some space, or set embedding_cache_dir$"),
+    (True, r"^stage tuned: '.*adapter' cannot be written: .*File too large"),
+])  # fmt: skip
+def test_a_full_disk_is_named(
+    writer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_fits: bool, message: str
+) -> None:
+    made, save = stage(writer, tmp_path), AdapterTrainer._save
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def saves(self: AdapterTrainer, file: Path, step: int) -> None:
+        # The adapter's weights are larger than this, and the page that peft writes is smaller.
+        limit = (resource.RLIMIT_FSIZE, (10_000, hard))
+        if not state_fits:
+            resource.setrlimit(*limit)
+        save(self, file, step)
+        resource.setrlimit(*limit)
+
+    monkeypatch.setattr(AdapterTrainer, "_save", saves)
+    made.made = COLORS[:4]  # one step, and one state
+    try:
+        with pytest.raises(ValueError, match=message):
+            made.complete()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_finished_training_is_not_repeated_if_publishing_was_interrupted(

@@ -9,6 +9,7 @@ import torch
 from made_pictures import picture
 from made_tuning import stage
 
+from recbole_llm.core.checkpoints.checkpoint import load_checkpoint, write_checkpoint
 from recbole_llm.features.encoders import decoders
 from recbole_llm.offline.adapter_training import AdapterTrainer, Sample
 from recbole_llm.offline.stage import StageError
@@ -20,6 +21,20 @@ def test_a_damaged_state_says_what_to_delete(writer: Path, tmp_path: Path) -> No
     trainer = AdapterTrainer(made.source, made.settings, "cpu", 100)
     with pytest.raises(StageError, match=f"cannot be read .*; delete '{file}' to begin anew$"):
         trainer._resume(file, [])
+
+
+def test_a_state_of_other_adapters_says_what_to_delete(writer: Path, tmp_path: Path) -> None:
+    """Another version of peft may name adapters in another way, and an edit may cut them."""
+    made, file = stage(writer, tmp_path), tmp_path / "state.pth"
+    trainer = AdapterTrainer(made.source, made.settings, "cpu", 100)
+    trainer.losses_before, first = {}, next(iter(trainer.trained))
+    trainer._save(file, 1)
+    state = load_checkpoint(file)
+    for change in ({"other": state["adapter"][first]}, {first: torch.zeros(3)}):
+        kept = {k: v for k, v in state["adapter"].items() if k != first}
+        write_checkpoint({**state, "adapter": {**kept, **change}}, file)
+        with pytest.raises(StageError, match=f"'{file}' is of other adapters .*; delete it"):
+            trainer._resume(file, [])
 
 
 def test_the_loss_by_hand(writer: Path, tmp_path: Path) -> None:

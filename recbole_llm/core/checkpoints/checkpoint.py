@@ -29,6 +29,7 @@ _EMBEDDINGS = "__embeddings__"  # in other_parameter: the fingerprints of the fr
 _MAX_NODES = 5_000_000  # values in a checkpoint; repeated objects are counted each time
 _MAX_DEPTH = 50
 _MAX_GROWTH = 64  # largest tensor, as a multiple of the file's size; strides may repeat values
+_FREE = "free some space, or set another folder (checkpoint_dir; for compare, --output)"
 _SHOWN = 3  # parameters in a message
 
 
@@ -113,7 +114,7 @@ def _check_sparse(value: dict[Any, Any], size: int) -> None:
         raise ValueError("it holds a matrix that is larger than the file")
 
 
-def write_checkpoint(state: object, file: str | os.PathLike[str]) -> None:
+def write_checkpoint(state: object, file: str | os.PathLike[str], way_out: str = _FREE) -> None:
     """Save a checkpoint atomically: a killed process leaves the old file or the new one.
 
     Raises:
@@ -121,7 +122,6 @@ def write_checkpoint(state: object, file: str | os.PathLike[str]) -> None:
     """
     import torch
 
-    way_out = "free some space, or set another folder (checkpoint_dir; for compare, --output)"
     with written_whole(file, way_out) as opened:
         torch.save(encode(state), opened)
 
