@@ -9,6 +9,7 @@ from recbole.config import Config
 from torch import Tensor, nn
 from torch.optim import Optimizer, SparseAdam
 
+from recbole_llm.core.errors import named_error
 from recbole_llm.core.processes import distributed
 
 _FUSED = (torch.optim.Adam, torch.optim.AdamW)
@@ -22,6 +23,36 @@ def fuse(optimizer: Optimizer) -> None:
     if type(optimizer) in _FUSED and fits:
         for group in optimizer.param_groups:
             group.update(fused=True, foreach=False)
+
+
+def restore(optimizer: Optimizer, state: dict[str, Any], file: object) -> None:
+    """Load an optimizer's state from a checkpoint file.
+
+    Raises:
+        ValueError: the state is incomplete, or of parameters of other shapes.
+    """
+    try:
+        optimizer.load_state_dict(state)
+        parts = optimizer.parts.values() if isinstance(optimizer, TableAndRest) else [optimizer]
+        for part in parts:
+            _check_moments(part)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"resume: '{file}' holds an optimizer's state that does not fit this model "
+            f"({named_error(error)}); start anew"
+        ) from error
+
+
+def _check_moments(optimizer: Optimizer) -> None:
+    """Refuse moments of another shape: a fused step, which does not compare shapes, would read
+    beyond their memory."""
+    if type(optimizer) not in (*_FUSED, SparseAdam):
+        return
+    for parameter, state in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            there, here = tuple(state[name].shape), tuple(parameter.shape)
+            if there != here:
+                raise ValueError(f"{name} {there} of a parameter {here}")
 
 
 class TableAndRest(Optimizer):

@@ -29,6 +29,7 @@ from recbole_llm.evaluation.beyond import run_reads
 from recbole_llm.features.attach import features_of
 from recbole_llm.trainers import run_state
 from recbole_llm.trainers.engine import EngineMixin
+from recbole_llm.trainers.optimizers import restore
 from recbole_llm.trainers.resume_point import (
     ResumePoint,
     atomic_digests,
@@ -158,7 +159,7 @@ class ResumableMixin(EngineMixin):
         )
 
     def _restore_optimizer(self, point: ResumePoint) -> None:
-        self.optimizer.load_state_dict(point.optimizer)
+        restore(self.optimizer, point.optimizer, self.last_file or self.saved_model_file)
         self.start_epoch = point.epoch + 1
         self.cur_step, self.best_valid_score = point.cur_step, point.best_valid_score
 
@@ -168,7 +169,7 @@ class ResumableMixin(EngineMixin):
         self.train_loss_dict = dict(state["losses"])
         self.progress.restore(state["trainings"])
         for name, optimizer in self._more_optimizers().items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            restore(optimizer, state["optimizers"].get(name, {}), self.last_file)
 
     def _collect_run_state(self) -> dict[str, Any]:
         result, more = self.best_valid_result, self._more_optimizers()

@@ -236,6 +236,27 @@ def test_a_file_without_its_best_weights_is_refused(last_file: str) -> None:
         run(resume=last_file)
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"exp_avg": torch.zeros(1)}, r"exp_avg \(1,\) of a parameter \(41, 64\)"),
+    ({"exp_avg_sq": "none"}, "'str' object has no attribute 'shape'"),
+    (None, "'exp_avg'"),
+])  # fmt: skip
+def test_an_optimizers_state_that_does_not_fit_is_refused(
+    last_file: str, change: dict[str, Any] | None, message: str
+) -> None:
+    """Torch's fused step would crash the process."""
+    state = load_checkpoint(last_file)
+    moments = state["optimizer"]["state"]
+    moments[0] = {} if change is None else {**moments[0], **change}
+    write_checkpoint(state, last_file)
+    with pytest.raises(ValueError, match=f"^resume: '{last_file}' holds .*{message}.*start anew$"):
+        run(resume=last_file)
+    del state["optimizer"]["state"]
+    write_checkpoint(state, last_file)
+    with pytest.raises(ValueError, match=f"^resume: '{last_file}' holds an optimizer's state"):
+        run(resume=last_file)
+
+
 @pytest.mark.parametrize("change", ["row", "time", "rating", "new item"])
 def test_a_run_on_other_data_is_refused(last_file: str, change: str) -> None:
     path = Path("dataset/tiny/tiny.inter")
