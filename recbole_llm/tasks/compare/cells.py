@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,7 +22,7 @@ from recbole_llm.tasks.compare.entries import OWN_FILES, Entry, run_arguments
 from recbole_llm.tasks.compare.executors import Executor
 from recbole_llm.tasks.compare.keys import run_key
 from recbole_llm.tasks.compare.live import Live
-from recbole_llm.tasks.compare.pool import Job, run_jobs
+from recbole_llm.tasks.compare.pool import Job, Outcome, run_jobs
 from recbole_llm.trainers.resume_point import load_run, part_file
 
 
@@ -40,11 +41,13 @@ class Cell:
         return f"{self.entry.label}, seed {self.seed}"
 
     @property
-    def arguments(self) -> list[str]:
-        """Arguments of ``recbole-llm run``; a run that was stopped is resumed."""
+    def job(self) -> Job[Cell]:
+        """Its run in a process; a run that was stopped is resumed."""
         own = [f"--{key}={self.folder / name}" for key, name in OWN_FILES.items()]
         resume = resume_arguments(self.folder, self.seeded.config)
-        return [*run_arguments(self.seeded), *own, *resume]
+        command = ["run", *run_arguments(self.seeded), *own, *resume]
+        label, gpus = self.entry.label, self.entry.config["gpu_id"]
+        return Job(self, label, f"seed {self.seed}", command, self.folder, gpus=gpus)
 
     @property
     def is_done(self) -> bool:
@@ -86,12 +89,13 @@ def make_cells(entries: Sequence[Entry], seeds: Sequence[int], root: Path) -> li
             seeded = entry.with_own({"seed": seed})
             key = f"{seed}-{run_key(seeded.config)[:10]}"
             if key not in folders:
-                folders[key] = _folder(root / "cells", entry.slug, key)
+                folders[key] = _folder(root / "cells", entry.label, key)
             cells.append(Cell(entry, seed, seeded, folders[key]))
     return cells
 
 
-def _folder(cells: Path, slug: str, key: str) -> Path:
+def _folder(cells: Path, label: str, key: str) -> Path:
+    slug = re.sub(r"[^\w.=+-]+", "-", label).strip("-")[:60]
     own = cells / f"{slug}-{key}"
     there = sorted(cells.glob(f"*-{key}"))
     return min(there, key=lambda folder: (not _is_done(folder), folder != own), default=own)
@@ -141,6 +145,16 @@ def read_best_score(folder: Path) -> float:
     return math.nan if score is None else float(score)
 
 
+def read_outcome(outcome: Outcome[Any]) -> tuple[float | None, str]:
+    """The best score on validation of a run that ended; or None, and why it has none."""
+    if outcome.error is not None:
+        return None, outcome.error
+    score = read_best_score(outcome.job.folder)
+    return (
+        (score, "") if math.isfinite(score) else (None, f"its best score on validation is {score}")
+    )
+
+
 def run_cells(cells: Sequence[Cell], executor: Executor) -> dict[Cell, str]:
     """Run the cells that are not done; returns {cell: reason} of those that fail."""
     if not cells:  # every search failed
@@ -156,10 +170,10 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> dict[Cell, str]:
                 )
             else:
                 missing.setdefault(cell.folder, []).append(cell)
-        jobs = (_make_job(first, live) for first, *_ in missing.values())
-        with closing(run_jobs(jobs, executor, live.show)) as outcomes:
+        jobs = (first.job for first, *_ in missing.values())
+        with closing(run_jobs(jobs, executor, live)) as outcomes:
             for outcome in outcomes:
-                for cell in missing[outcome.payload.folder]:
+                for cell in missing[outcome.job.folder]:
                     place = (cell.entry.label, f"seed {cell.seed}", outcome.seconds)
                     if outcome.error is None:
                         live.end_run(*place, read_best_score(cell.folder))
@@ -167,8 +181,3 @@ def run_cells(cells: Sequence[Cell], executor: Executor) -> dict[Cell, str]:
                         failures[cell] = outcome.error
                         live.end_run(*place, None, f"failed: {outcome.error}")
     return {cell: failures[cell] for cell in cells if cell in failures}
-
-
-def _make_job(cell: Cell, live: Live) -> Job[Cell]:
-    heard, gpus = live.start_run(cell.entry.label, f"seed {cell.seed}"), cell.entry.config["gpu_id"]
-    return Job(cell, ["run", *cell.arguments], cell.folder, heard, gpus)

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recbole_llm.core.digest import digest
 from recbole_llm.data.settings import splits_at_random
-from recbole_llm.tasks.compare.cells import read_best_score
+from recbole_llm.tasks.compare.cells import read_best_score, read_outcome
 from recbole_llm.tasks.compare.entries import Entry
 from recbole_llm.tasks.compare.executors import Executor
 from recbole_llm.tasks.compare.live import Live
@@ -74,9 +74,10 @@ def choose_trial(
     if len(done) == 1:
         return Choice(next(iter(done.values())))
     worst = -math.inf if entry.better is max else math.inf
+    again = _with_next_seed(entry)
     scores = {number: [trial.values[0]] for number, trial in done.items()}
     in_turn = sorted(done, key=lambda n: scores[n][0], reverse=entry.better is max)
-    with closing(_repeat([done[n] for n in in_turn], entry, folder, executor)) as repeats:
+    with closing(_repeat([done[n] for n in in_turn], again, folder, executor)) as repeats:
         second: dict[int, float] = {}
         while len(scores[best := entry.better(scores, key=lambda n: fmean(scores[n]))]) < 2:
             while best not in second:
@@ -84,51 +85,45 @@ def choose_trial(
                 second[number] = score if math.isfinite(score) else worst
             scores[best].append(second[best])
     for trial in done.values():  # only scores are needed from here on
-        shutil.rmtree(_repeat_folder(trial, entry, folder) / "saved", ignore_errors=True)
+        shutil.rmtree(_repeat_folder(trial, again, folder) / "saved", ignore_errors=True)
     if second[best] == worst:
         raise NoTrialError(f"{entry.label}: no trial ended well with a second seed")
-    return Choice(done[best], second[best], _second_seed(entry))
+    return Choice(done[best], second[best], again.config["seed"])
 
 
-def _second_seed(entry: Entry) -> int:
-    seed: int = entry.config["seed"]
-    return (seed + 1) % 2**32
+def _with_next_seed(entry: Entry) -> Entry:
+    seed = entry.config["seed"]
+    again = entry.with_own({"seed": (seed + 1) % 2**32})
+    if splits_at_random(entry.config) and entry.config["split_seed"] is None:
+        # Another split would validate on interactions that the first split tests.
+        again = again.with_own({"split_seed": seed})
+    return again
 
 
 def _repeat(
-    trials: Sequence[FrozenTrial], entry: Entry, folder: Path, executor: Executor
+    trials: Sequence[FrozenTrial], again: Entry, folder: Path, executor: Executor
 ) -> Generator[tuple[int, float], None, None]:
     """Repeat trials in their order, and yield the number and the score of each, NaN for a run that
     failed. Trials that are not asked for are begun only if the executor has room."""
-    own = {trial.number: _repeat_folder(trial, entry, folder) for trial in trials}
+    own = {trial.number: _repeat_folder(trial, again, folder) for trial in trials}
     new = [trial for trial in trials if not (own[trial.number] / "result.json").is_file()]
     yield from ((t.number, read_best_score(own[t.number])) for t in trials if t not in new)
-    with closing(Live([entry.label], 0, executor.at_once)) as live:
-        jobs = (_repeat_job(trial, entry, own[trial.number], live) for trial in new)
-        with closing(run_jobs(jobs, executor, live.show)) as outcomes:
-            for outcome in outcomes:
-                trial, files = outcome.payload, own[outcome.payload.number]
-                score = math.nan if outcome.error else read_best_score(files)
-                name = _repeat_name(trial, entry)
-                shown = score if math.isfinite(score) else None
-                why = f"failed: {outcome.error or f'its best score on validation is {score}'}"
-                live.end_run(entry.label, name, outcome.seconds, shown, why)
-                yield trial.number, score
+    jobs = (_repeat_job(trial, again, own[trial.number]) for trial in new)
+    with (
+        closing(Live([again.label], 0, executor.at_once)) as live,
+        closing(run_jobs(jobs, executor, live)) as outcomes,
+    ):
+        for outcome in outcomes:
+            (score, why), job = read_outcome(outcome), outcome.job
+            live.end_run(job.label, job.name, outcome.seconds, score, f"failed: {why}")
+            yield job.payload.number, math.nan if score is None else score
 
 
-def _repeat_folder(trial: FrozenTrial, entry: Entry, folder: Path) -> Path:
-    return folder / f"{_second_seed(entry)}-{digest(str(sorted(trial.params.items())))[:10]}"
+def _repeat_folder(trial: FrozenTrial, again: Entry, folder: Path) -> Path:
+    return folder / f"{again.config['seed']}-{digest(str(sorted(trial.params.items())))[:10]}"
 
 
-def _repeat_name(trial: FrozenTrial, entry: Entry) -> str:
-    return f"trial {trial.number} with seed {_second_seed(entry)}"
-
-
-def _repeat_job(trial: FrozenTrial, entry: Entry, folder: Path, live: Live) -> Job[FrozenTrial]:
-    tried = entry.with_own({**trial.params, "seed": _second_seed(entry)})
-    if splits_at_random(entry.config) and entry.config["split_seed"] is None:
-        # Another split would validate on interactions that the first split tests.
-        tried = tried.with_own({"split_seed": entry.config["seed"]})
-    live.add_run(entry.label)
-    heard = live.start_run(entry.label, _repeat_name(trial, entry))
-    return Job(trial, trial_command(tried, folder), folder, heard, entry.config["gpu_id"])
+def _repeat_job(trial: FrozenTrial, again: Entry, folder: Path) -> Job[FrozenTrial]:
+    name = f"trial {trial.number} with seed {again.config['seed']}"
+    command = trial_command(again.with_own(trial.params), folder)
+    return Job(trial, again.label, name, command, folder, gpus=again.config["gpu_id"])

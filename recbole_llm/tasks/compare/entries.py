@@ -37,11 +37,6 @@ class Entry:
         pairs = {**self.common, **self.own}
         return [f"--{key}={value}" for key, value in pairs.items()]
 
-    @property
-    def slug(self) -> str:
-        """The label in a form for file names."""
-        return re.sub(r"[^\w.=+-]+", "-", self.label).strip("-")[:60]
-
     @cached_property
     def config(self) -> Config:
         """The checked configuration."""
@@ -80,10 +75,9 @@ def parse_models(text: str, common: Sequence[str] = (), files: Sequence[str] = (
     parts = [part.strip() for part in _PART.findall(text)]
     entries = [_parse(part, shared, files) for part in parts if part]
     labels = [entry.label for entry in entries]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
     if not entries:
         raise ValueError('models: name some, such as --models="SASRec; PAD --gamma=0.1"')
-    if twice:
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise ValueError(
             f"models: '{twice[0]}' appears twice; give them names, such as --models="
             f'"one: {twice[0]}; two: {twice[0]}"'

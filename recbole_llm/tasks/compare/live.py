@@ -37,7 +37,7 @@ class Live:
     """A table on the screen, if it is a terminal; a line for each finished run is always written.
 
     Args:
-        runs: number of runs of each model.
+        runs: expected number of runs of each model; there may be more.
         what: the word for a run.
         best: chooses the score to show; None: the mean is shown.
     """
@@ -58,20 +58,16 @@ class Live:
             for i in range(len(labels) + 1)
         ]
 
-    def add_run(self, label: str) -> None:
-        """Expect one run more."""
-        self._lines[label].runs += 1
+    def start_run(self, label: str, name: str) -> None:
+        """Note that a run begins."""
+        line = self._lines[label]
+        line.running[name] = (time.monotonic(), "starts")
+        line.runs = max(line.runs, len(line.scores) + line.failed + len(line.running))
 
-    def start_run(self, label: str, name: str) -> Callable[[int, float], bool]:
-        """Note that a run begins; returns what notes its validations, for `pool.Job`."""
-        running, start = self._lines[label].running, time.monotonic()
-        running[name] = (start, "starts")
-
-        def note(number: int, score: float) -> bool:
-            running[name] = (start, f"validation {number} {score:.4f}")
-            return False
-
-        return note
+    def note_validation(self, label: str, name: str, number: int, score: float) -> None:
+        """Note the score of a validation of a run that began."""
+        start, _ = self._lines[label].running[name]
+        self._lines[label].running[name] = (start, f"validation {number} {score:.4f}")
 
     def end_run(
         self, label: str, name: str, seconds: float, score: float | None, why: str = ""

@@ -12,12 +12,13 @@ from typing import Generic, TypeVar
 
 from recbole_llm.core.errors import one_line
 from recbole_llm.tasks.compare.executors import Executor, Started
+from recbole_llm.tasks.compare.live import Live
 
 T = TypeVar("T")
 SCORES, OUTPUT = "scores.txt", "output.txt"  # files of a run, in its folder
 _PAUSE = 0.2  # seconds between two polls
 _SIGKILL = 9  # Windows has no such name
-# Called with a validation's number, from 1, and its score; True stops the run.
+# Called with a validation's number, from 1, and its score; whether to stop the run.
 OnValidation = Callable[[int, float], bool]
 
 
@@ -26,6 +27,8 @@ class Job(Generic[T]):
     """A run to be carried out."""
 
     payload: T  # the caller's own
+    label: str  # of its model
+    name: str  # of the run, beside its model
     command: Sequence[str]  # subcommand and arguments of ``recbole-llm``
     folder: Path  # of its files; created if missing
     on_validation: OnValidation = lambda number, score: False  # called after each one
@@ -36,7 +39,7 @@ class Job(Generic[T]):
 class Outcome(Generic[T]):
     """How a job ended: well, stopped by `Job.on_validation`, or with an error in one line."""
 
-    payload: T
+    job: Job[T]
     seconds: float
     error: str | None = None
     stopped: bool = False
@@ -49,7 +52,7 @@ class _Running(Generic[T]):
     start: float = field(default_factory=time.monotonic)
     n_scores: int = 0
 
-    def report_scores(self) -> bool:
+    def report_scores(self, live: Live) -> bool:
         """Report new validations; returns whether the run is to stop."""
         file = self.job.folder / SCORES
         # A line without its end is still being written.
@@ -57,6 +60,7 @@ class _Running(Generic[T]):
         scores = [float(line) for line in lines if line.endswith("\n")]
         for score in scores[self.n_scores :]:
             self.n_scores += 1
+            live.note_validation(self.job.label, self.job.name, self.n_scores, score)
             if self.job.on_validation(self.n_scores, score):
                 return True
         return False
@@ -70,37 +74,32 @@ class _Running(Generic[T]):
         error = status if isinstance(status, str) else None
         if isinstance(status, int) and status != 0:
             error = _error_line(self.job.folder / OUTPUT, status)
-        return Outcome(self.job.payload, time.monotonic() - self.start, error, stopped)
+        return Outcome(self.job, time.monotonic() - self.start, error, stopped)
 
 
 def run_jobs(
-    jobs: Iterator[Job[T]], executor: Executor, tick: Callable[[], None] = lambda: None
+    jobs: Iterator[Job[T]], executor: Executor, live: Live
 ) -> Generator[Outcome[T], None, None]:
-    """Run jobs, several at once; each is taken from `jobs` only when there is room for it.
-
-    Args:
-        executor: carries the jobs out, and limits how many run at once.
-        tick: called several times a second.
-
-    Yields:
-        the outcome of each job as it ends. Jobs that run when the generator is closed are killed.
+    """Run jobs, several at once; each is taken from `jobs` only when there is room for it. Yields
+    the outcome of each as it ends. Jobs that run when the generator is closed are killed.
     """
     running: list[_Running[T]] = []
     try:
         while True:
             for job in islice(jobs, executor.at_once - len(running)):
                 running.append(_start(job, executor))
+                live.start_run(job.label, job.name)
             if not running:
                 return
             for one in list(running):
                 status = one.process.poll()
-                stopped = one.report_scores() and status is None
+                stopped = one.report_scores(live) and status is None
                 if stopped:
                     one.kill()
                 if stopped or status is not None:
                     running.remove(one)
                     yield one.outcome(status or 0, stopped)
-            tick()
+            live.show()
             time.sleep(_PAUSE if running else 0)
     finally:
         for one in running:

@@ -20,7 +20,7 @@ from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.schema import parse_values
 from recbole_llm.core.settings import Space
 from recbole_llm.models.phased import PhasedRecommender
-from recbole_llm.tasks.compare.cells import read_best_score
+from recbole_llm.tasks.compare.cells import read_best_score, read_outcome
 from recbole_llm.tasks.compare.entries import Entry
 from recbole_llm.tasks.compare.executors import Executor
 from recbole_llm.tasks.compare.keys import run_key
@@ -67,32 +67,31 @@ def tune_entries(
     """Search the settings of each entry with the same budget and seed, and print what is found;
     returns the entries with their best settings, and {label: reason} of the searches that failed.
     """
-    tuned, failed = [], {}
+    tuned, failed = {entry.label: entry for entry in entries}, {}
     searched = [entry for entry in entries if offered_space(entry.config, entry.config.spec)]
     for entry in searched:
         resolve_space(entry)  # fails here rather than after other searches
     for entry in entries:
         if entry not in searched:
             echo(f"{entry.label}: nothing to search; it runs as it is")
-            tuned.append(entry)
             continue
         try:
             best, file = search_settings(entry.with_own({"seed": seed}), trials, root, executor)
         except NoTrialError as error:
             echo(str(error))
             failed[entry.label] = str(error).removeprefix(f"{entry.label}: ")
-            tuned.append(entry)
             continue
         for line in report_lines(best, file):
             echo(f"{entry.label}: {line}")
-        tuned.append(entry.with_own(best.trial.params))
-    return tuned, failed
+        tuned[entry.label] = entry.with_own(best.trial.params)
+    return list(tuned.values()), failed
 
 
 def report_lines(best: Choice, file: Path) -> Iterator[str]:
     """Describe what a search chose, in lines."""
     params, number = best.trial.params, best.trial.number
-    settings = " ".join(f"--{key}={_format_value(value)}" for key, value in params.items())
+    shown = {key: f"{v:.4g}" if isinstance(v, float) else v for key, v in params.items()}
+    settings = " ".join(f"--{key}={value}" for key, value in shown.items())
     yield f"best of validation {best.scores} (trial {number}): {settings}"
     yield f"written  {file}"
 
@@ -122,9 +121,9 @@ def search_settings(
         study = _open_study(name, entry, space, root, executor.at_once)
         _requeue_orphans(study, folder)
         jobs = _new_jobs(study, entry, space, folder, trials, live)
-        with closing(run_jobs(jobs, executor, live.show)) as outcomes:
+        with closing(run_jobs(jobs, executor, live)) as outcomes:
             for outcome in outcomes:
-                _record_outcome(study, entry.label, outcome, folder, live)
+                _record_outcome(study, outcome, live)
         first = counted_trials(study)[:trials]  # an earlier search in the folder may have made more
         if len(first) < trials:
             tqdm.write(f"{entry.label}: all {len(first)} settings of the search were tried")
@@ -132,26 +131,21 @@ def search_settings(
     return best, _write_best(root / "tuned" / f"{name}.yaml", entry, best, len(first))
 
 
-def _record_outcome(
-    study: Study, label: str, outcome: Outcome[Trial], folder: Path, live: Live
-) -> None:
+def _record_outcome(study: Study, outcome: Outcome[Trial], live: Live) -> None:
     """Record in the study, and in the table, how a trial ended."""
-    trial, name, error = outcome.payload, f"trial {outcome.payload.number}", outcome.error
-    own = trial_folder(folder, trial)
-    shutil.rmtree(own / "saved", ignore_errors=True)  # only its score is needed
-    if error is None and outcome.stopped:
+    job, trial = outcome.job, outcome.job.payload
+    shutil.rmtree(job.folder / "saved", ignore_errors=True)  # only its score is needed
+    score: float | None = None
+    why = "stopped early"
+    if outcome.stopped:
         study.tell(trial, state=TrialState.PRUNED)
-        live.end_run(label, name, outcome.seconds, None, "stopped early")
-        return
-    score = read_best_score(own) if error is None else math.nan
-    if error is None and math.isfinite(score):
-        study.tell(trial, score)
-        live.end_run(label, name, outcome.seconds, score)
-        return
-    error = error or f"its best score on validation is {score}"
-    trial.set_user_attr(ERROR, error)
-    study.tell(trial, state=TrialState.FAIL)
-    live.end_run(label, name, outcome.seconds, None, f"failed: {error}")
+    else:
+        score, error = read_outcome(outcome)
+        why = f"failed: {error}"
+        if score is None:
+            trial.set_user_attr(ERROR, error)
+        study.tell(trial, score, TrialState.FAIL if score is None else None)
+    live.end_run(job.label, job.name, outcome.seconds, score, why)
 
 
 def _open_study(name: str, entry: Entry, space: Space, root: Path, at_once: int) -> Study:
@@ -198,23 +192,21 @@ def _new_jobs(
         new = ask_new_trial(study, distributions(space), entry.config["seed"])
         if new is None:
             return
-        yield _new_job(new, entry, trial_folder(folder, new), live)
+        yield _new_job(new, entry, trial_folder(folder, new))
 
 
-def _new_job(trial: Trial, entry: Entry, folder: Path, live: Live) -> Job[Trial]:
+def _new_job(trial: Trial, entry: Entry, folder: Path) -> Job[Trial]:
     # First phases of trials may differ in length, so that their validations are not comparable.
     prunes = not issubclass(entry.config.model_class, PhasedRecommender)
-    note = live.start_run(entry.label, f"trial {trial.number}")
 
     def heard(number: int, score: float) -> bool:
         trial.report(score, number)
-        note(number, score)
         return prunes and trial.should_prune()
 
     if FOLDER not in trial.user_attrs:  # files there are from a study that was removed
         shutil.rmtree(folder, ignore_errors=True)
-    command = trial_command(entry.with_own(trial.params), folder)
-    return Job(trial, command, folder, heard, entry.config["gpu_id"])
+    command, name = trial_command(entry.with_own(trial.params), folder), f"trial {trial.number}"
+    return Job(trial, entry.label, name, command, folder, heard, entry.config["gpu_id"])
 
 
 def _write_best(file: Path, entry: Entry, best: Choice, trials: int) -> Path:
@@ -224,7 +216,3 @@ def _write_best(file: Path, entry: Entry, best: Choice, trials: int) -> Path:
     settings = parse_values(best.trial.params, text_keys())
     write_whole(file, f"{about}\n{yaml.safe_dump(settings)}".encode(), OTHER_FOLDER)
     return file
-
-
-def _format_value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -75,7 +75,7 @@ def test_repeats_at_once_change_no_choice(monkeypatch: pytest.MonkeyPatch) -> No
             result = {"best_valid_score": second[job.payload.number]}
             (job.folder / "saved").mkdir(parents=True)
             write_json(job.folder / "result.json", result, "")
-            yield Outcome(job.payload, 1.0)
+            yield Outcome(job, 1.0)
 
     monkeypatch.setattr(choice, "run_jobs", two_at_once)
     chosen = choice.choose_trial(tried, entry, Path("folder"), Local(2))

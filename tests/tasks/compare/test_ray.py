@@ -16,6 +16,7 @@ from recbole_llm.core.processes import cluster
 from recbole_llm.core.processes.cluster import Share
 from recbole_llm.tasks.compare import pool
 from recbole_llm.tasks.compare.executors import Ray, open_executor
+from recbole_llm.tasks.compare.live import Live
 from recbole_llm.tasks.compare.pool import Job, run_jobs
 
 
@@ -143,10 +144,10 @@ def test_a_run_uses_the_gpu_that_ray_gives_it(
 ) -> None:
     code = "import sys; print(sys.argv[1:])"
     monkeypatch.setattr(pool, "command_of", lambda job: [sys.executable, "-c", code, *job.command])
-    names = ["a", "b", "c"]
-    jobs = (Job(name, [name], Path(name), gpus="" if name == "c" else "0") for name in names)
-    assert len(list(run_jobs(jobs, Ray(ray, 2)))) == 3
-    said = [Path(name, "output.txt").read_text().strip() for name in names]
+    gpus = {"a": "0", "b": "0", "c": ""}
+    jobs = (Job(name, "", name, [name], Path(name), gpus=gpus[name]) for name in gpus)
+    assert len(list(run_jobs(jobs, Ray(ray, 2), Live([""], 3, 2)))) == 3
+    said = [Path(name, "output.txt").read_text().strip() for name in gpus]
     assert said[0][:16] == "['a', '--gpu_id=" and said[0][16] in "01"
     assert said[1][:16] == "['b', '--gpu_id=" and said[1][16] in "01"
     assert said[2] == "['c']"
@@ -156,5 +157,6 @@ def test_a_run_uses_the_gpu_that_ray_gives_it(
 def test_a_lost_worker_is_a_failed_run(ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     kills = "import os, psutil; psutil.Process(os.getppid()).kill()"
     monkeypatch.setattr(pool, "command_of", lambda job: [sys.executable, "-c", kills])
-    (outcome,) = run_jobs(iter([Job("a", [], Path("a"))]), Ray(ray, 1))
+    lost = Job("a", "", "a", [], Path("a"))
+    (outcome,) = run_jobs(iter([lost]), Ray(ray, 1), Live([""], 1, 1))
     assert outcome.error is not None and outcome.error.startswith("Ray: ")

@@ -56,7 +56,7 @@ def study_with_four_trials() -> Any:
     study = tuning._open_study("five", entry, RATES, Path(), 1)
     for _ in range(4):
         trial = study.ask(distributions(RATES))
-        job = tuning._new_job(trial, entry, Path("trial"), Live(["SASRec"], 5, 1))
+        job = tuning._new_job(trial, entry, Path("trial"))
         assert not any(job.on_validation(number, 0.2) for number in range(1, 6))
         study.tell(trial, 0.2)
     return study
@@ -64,17 +64,17 @@ def study_with_four_trials() -> Any:
 
 def test_a_trial_that_lags_behind_is_stopped_once_that_is_safe() -> None:
     """Four trials end at .2; the fifth is stopped at .1 from its fifth validation on."""
-    study, last = study_with_four_trials(), Live(["SASRec"], 5, 1)
+    study = study_with_four_trials()
     (entry,) = parse_models("SASRec", ["--dataset=tiny"])
-    job = tuning._new_job(study.ask(distributions(RATES)), entry, Path("trial"), last)
+    job = tuning._new_job(study.ask(distributions(RATES)), entry, Path("trial"))
     assert [job.on_validation(number, 0.1) for number in range(1, 6)] == [False] * 4 + [True]
 
 
 def test_a_trial_of_several_phases_is_not_stopped() -> None:
     """The validations of its phases do not belong to one training."""
-    study, live = study_with_four_trials(), Live(["PAD"], 1, 1)
+    study = study_with_four_trials()
     (phased,) = parse_models("PAD", ["--dataset=tiny"])
-    job = tuning._new_job(study.ask(distributions(RATES)), phased, Path("trial"), live)
+    job = tuning._new_job(study.ask(distributions(RATES)), phased, Path("trial"))
     assert not any(job.on_validation(number, 0.1) for number in range(1, 6))
 
 
@@ -85,7 +85,7 @@ def test_a_trial_is_not_stopped_where_few_have_been() -> None:
     study = tuning._open_study("six", entry, space, Path(), 1)
     for scores in ([0.1] * 6, [0.1] * 6, [0.1] * 6, [0.1] * 6, [0.2] * 8, [0.15] * 8):
         trial = study.ask(distributions(space))
-        job = tuning._new_job(trial, entry, Path("trial"), Live(["SASRec"], 6, 1))
+        job = tuning._new_job(trial, entry, Path("trial"))
         assert not any(job.on_validation(number, score) for number, score in enumerate(scores, 1))
         study.tell(trial, max(scores))
 

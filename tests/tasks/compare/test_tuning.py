@@ -12,6 +12,7 @@ import yaml
 from searches import trials, tune
 
 from recbole_llm.commands.shared import split_arguments
+from recbole_llm.tasks.compare import cells
 from recbole_llm.tasks.compare.entries import parse_models
 from recbole_llm.tasks.compare.live import Live
 
@@ -150,7 +151,7 @@ def test_a_new_study_takes_nothing_of_a_removed_ones_trials(
 
 @pytest.mark.usefixtures("quick_runs")
 def test_a_score_that_is_no_number_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "read_best_score", lambda folder: float("nan"))
+    monkeypatch.setattr(cells, "read_best_score", lambda folder: float("nan"))
     done = tune("--trials=2")
     assert done.exit_code == 2 and len(trials()) == 2
     assert "no trial ended well: its best score on validation is nan" in done.output
