@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -25,23 +25,18 @@ _TITLE, _WIDE = 200, 40  # characters of a title at a point, and of each of its 
 def model_figures(cells: Sequence[Cell]) -> Iterator[Figure]:
     """Draw the figures that models define in `page_figures` (models/README.md)."""
     for cell in cells:
-        model = cell.seeded.config.model_class
+        model, label = cell.seeded.config.model_class, cell.entry.label
         if hasattr(model, "page_figures") and (checkpoint := _load(cell)) is not None:
             try:
-                yield from list(_draw_own(model.page_figures, checkpoint, cell.entry.label))
+                yield from [
+                    make_figure(**{**own, "title": f"{own['title']} of {label}"}, colorway=COLORS)
+                    for own in model.page_figures(checkpoint["state_dict"])
+                ]
             except Exception as error:  # of a plugin, or of a subclass with other parameters
                 getLogger("recbole_llm").warning(
                     f"{cell.name}: no figures of its own, since page_figures of {model.__name__} "
                     f"failed: {named_error(error)}"
                 )
-
-
-def _draw_own(
-    draw: Callable[[Mapping[str, Any]], Iterable[Figure]], checkpoint: Mapping[str, Any], label: str
-) -> Iterator[Figure]:
-    for drawn in draw(checkpoint["state_dict"]):
-        title = f"{drawn['title']} of {label}"
-        yield make_figure(**{**drawn, "title": title}, colorway=COLORS)
 
 
 def item_maps(cells: Sequence[Cell], catalogue: Catalogue) -> Iterator[Figure]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import cycle
 from typing import Any
 
 from recbole_llm.tasks.compare.summary import Row, Summary
@@ -25,12 +26,8 @@ def make_figure(
     y: str = "",
     **layout: Any,
 ) -> Figure:
-    """Make a figure; title and note stand above it, as text of the page.
-
-    Args:
-        x, y: titles of the axes.
-        layout: further keys of plotly's layout.
-    """
+    """Make a figure; title and note stand above it, as text of the page. `x` and `y` are the titles
+    of the axes, and `layout` has further keys of plotly's layout."""
     axes = {"xaxis": {"title": {"text": x}, "automargin": True},
             "yaxis": {"title": {"text": y}, "automargin": True}}  # fmt: skip
     return {"title": title, "note": note, "height": _height(traces), "data": list(traces),
@@ -39,19 +36,10 @@ def make_figure(
 
 def _height(traces: Sequence[Mapping[str, Any]]) -> int:
     """A height with room for labels of many lines, beside the axis and in the legend."""
-    beside = [_line_count(y) for trace in traces for y in trace.get("y", ()) if isinstance(y, str)]
-    below = [_line_count(trace["name"]) for trace in traces if "name" in trace]
-    rows = len(beside) * max(beside, default=0)
+    beside = [y.count("<br>") for trace in traces for y in trace.get("y", ()) if isinstance(y, str)]
+    below = [trace["name"].count("<br>") + 1 for trace in traces if "name" in trace]
+    rows = len(beside) * (max(beside, default=0) + 1)
     return max(_HEIGHT, 100 + _LINE * rows, 290 + _LINE * sum(below))
-
-
-def _line_count(label: str) -> int:
-    return label.count("<br>") + 1
-
-
-def color(index: int) -> str:
-    """The color of a model, by its index."""
-    return COLORS[index % len(COLORS)]
 
 
 def wrap_label(label: str, width: int = _BESIDE) -> str:
@@ -72,15 +60,19 @@ def summary_figures(summary: Summary) -> Iterator[Figure]:
     yield _draw_cost(summary)
 
 
+def _colored_rows(summary: Summary) -> list[tuple[Row, str]]:
+    """The models, each with its color in all figures."""
+    return list(zip(summary.rows, cycle(COLORS)))
+
+
 def _draw_means(summary: Summary) -> Figure:
-    labels, metric = [wrap_label(row.label) for row in summary.rows], summary.metrics[0]
-    spreads = [row.test[metric] for row in summary.rows]
+    metric, rows = summary.metrics[0], _colored_rows(summary)[::-1]  # plotly begins at the bottom
+    spreads = [row.test[metric] for row, _ in rows]
     bar = {
-        "type": "bar", "orientation": "h", "y": labels[::-1],
-        "x": [spread.mean for spread in spreads][::-1],
-        "error_x": {"type": "data", "color": _WHISKER,
-                    "array": [spread.sd or 0 for spread in spreads][::-1]},
-        "marker": {"color": [color(i) for i in range(len(labels))][::-1]},
+        "type": "bar", "orientation": "h", "y": [wrap_label(row.label) for row, _ in rows],
+        "x": [spread.mean for spread in spreads],
+        "error_x": {"type": "data", "color": _WHISKER, "array": [s.sd or 0 for s in spreads]},
+        "marker": {"color": [color for _, color in rows]},
     }  # fmt: skip
     note = "Mean over seeds; whiskers: one standard deviation over seeds."
     return make_figure(f"{metric} on test", note, [bar], metric, yaxis=_LABELS)
@@ -110,33 +102,28 @@ def _draw_differences(summary: Summary) -> Figure:
 def _group_means(row: Row, metric: str) -> dict[str, float]:
     """{group: mean over seeds} of a metric."""
     start = f"{metric} ("
-    return {
-        key[len(start) : -1]: spread.mean
-        for key, spread in row.test.items()
-        if key.startswith(start)
-    }
+    found = {key: spread.mean for key, spread in row.test.items() if key.startswith(start)}
+    return {key[len(start) : -1]: mean for key, mean in found.items()}
 
 
 def _draw_groups(summary: Summary) -> Figure:
-    metric = summary.metrics[0]
-    traces = []
-    for i, row in enumerate(summary.rows):
+    metric, traces = summary.metrics[0], []
+    for row, color in _colored_rows(summary):
         values = _group_means(row, metric)
-        marker = {"color": color(i)}
         traces.append({"type": "bar", "name": wrap_label(row.label, _BELOW), "x": list(values),
-                       "y": list(values.values()), "marker": marker})  # fmt: skip
+                       "y": list(values.values()), "marker": {"color": color}})  # fmt: skip
     note = "Groups of items and users by their training interactions; means over seeds."
     return make_figure(f"{metric} by group", note, traces, "", metric, barmode="group")
 
 
 def _draw_curves(summary: Summary) -> Figure:
     traces = []
-    for i, row in enumerate(summary.rows):
+    for row, color in _colored_rows(summary):
         points = [point for training in row.runs[0]["trainings"] for point in training["curve"]]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": wrap_label(row.label, _BELOW),
             "x": [seconds for _, seconds, _ in points], "y": [score for *_, score in points],
-            "line": {"color": color(i)}, "marker": {"size": 4},
+            "line": {"color": color}, "marker": {"size": 4},
         })  # fmt: skip
     note = "Validation after each epoch, against seconds of training and validation; first run."
     metric = str(summary.rows[0].runs[0]["valid_metric"])
@@ -146,9 +133,9 @@ def _draw_curves(summary: Summary) -> Figure:
 def _draw_cost(summary: Summary) -> Figure:
     traces = [
         {"type": "scatter", "mode": "markers", "name": wrap_label(row.label, _BELOW),
-         "x": [row.seconds], "y": [row.memory], "marker": {"size": 12, "color": color(i)},
+         "x": [row.seconds], "y": [row.memory], "marker": {"size": 12, "color": color},
          "text": [f"{row.parameters:,.0f} parameters"]}
-        for i, row in enumerate(summary.rows)
+        for row, color in _colored_rows(summary)
     ]  # fmt: skip
     note = "Of a whole run, with data and test; mean over seeds."
     layout = {"xaxis": {"type": "log", "title": {"text": "seconds"}, "automargin": True}}
