@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from pandas import DataFrame
 
 from recbole_llm.core.files import OTHER_FOLDER, write_whole
 from recbole_llm.core.lines import aligned, plural, width
@@ -30,7 +31,7 @@ _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{"
 def write_tables(summary: Summary, root: Path) -> None:
     """Write ``table.md`` and ``table.tex``."""
     lines = [*markdown_lines(summary), "", *map(_escape_markdown, sentences(summary))]
-    for name, content in (("table.md", lines), ("table.tex", list(latex_lines(summary)))):
+    for name, content in (("table.md", lines), ("table.tex", latex_lines(summary))):
         write_whole(root / name, "\n".join([*content, ""]).encode("utf-8"), OTHER_FOLDER)
 
 
@@ -79,22 +80,20 @@ def table_rows(
         ]  # fmt: skip
 
 
-def latex_lines(summary: Summary) -> Iterator[str]:
+def latex_lines(summary: Summary) -> list[str]:
     """The table as a ``tabular`` of booktabs."""
-    yield r"% \usepackage{booktabs}"
-    yield rf"\begin{{tabular}}{{l{'r' * len(summary.metrics)}}}"
-    yield r"\toprule"
-    yield " & ".join(["Model", *map(_escape_latex, summary.metrics)]) + r" \\"
-    yield r"\midrule"
     bold, underline = r"\textbf{{{}}}".format, r"\underline{{{}}}".format
-    dagger = r"$^\dagger$"
+    rows = []
     for row in summary.rows:
-        cells = " & ".join(_mark_numbers(summary, row, bold, underline, r"\,$\pm$\,"))
-        # Else \\ would take [ and * as its arguments.
+        cells = _mark_numbers(summary, row, bold, underline, r"\,$\pm$\,")
+        # Else the \\ before them would take [ and * as its arguments.
         start = "{}" if row.label.startswith(("[", "*")) else ""
-        yield rf"{start}{_escape_latex(row.label)} & {cells.replace('†', dagger)} \\"
-    yield r"\bottomrule"
-    yield r"\end{tabular}"
+        numbers = [cell.replace("†", r"$^\dagger$") for cell in cells]
+        rows.append([start + _escape_latex(row.label), *numbers])
+    table = DataFrame(rows, columns=["Model", *map(_escape_latex, summary.metrics)])
+    columns = f"l{'r' * len(summary.metrics)}"
+    text = table.to_latex(index=False, escape=False, column_format=columns)
+    return [r"% \usepackage{booktabs}", *text.splitlines()]
 
 
 def _escape_latex(text: str) -> str:
