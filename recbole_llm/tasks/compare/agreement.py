@@ -60,7 +60,13 @@ def unify_protocol(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
         for key, value in forced.items()
         if (others := [entry.label for entry in entries if entry.config[key] != value])
     ]
-    _check_models(entries)
+    for entry in entries:
+        check_comparable(entry)
+        if entry.config["MODEL_TYPE"] == ModelType.DECISIONTREE:
+            raise ValueError(
+                f"models: {entry.label} is a decision tree, whose predictions lack the users "
+                f"that a comparison tests over; leave it out, or evaluate it by recbole-llm run"
+            )
     entries = [entry.with_own(forced) for entry in entries]
     if not any(entry.is_set("eval_groups") for entry in entries) and all(map(_has_groups, entries)):
         entries = [entry.with_own({"eval_groups": _GROUPS}) for entry in entries]
@@ -97,27 +103,15 @@ def _has_groups(entry: Entry) -> bool:
     return True
 
 
-def _check_models(entries: Sequence[Entry]) -> None:
-    for entry in entries:
-        check_comparable(entry)
-        if entry.config["MODEL_TYPE"] == ModelType.DECISIONTREE:
-            raise ValueError(
-                f"models: {entry.label} is a decision tree, whose predictions lack the users "
-                f"that a comparison tests over; leave it out, or evaluate it by recbole-llm run"
-            )
-
-
 def _describe_ranked_history(entries: Sequence[Entry]) -> list[str]:
     """Notes on models that rank the items of users' histories: RecBole's sequential models do, the
     others do not. Fixed candidates leave the history out for all."""
     config = entries[0].config
     drawn = EngineSettings.of(config).eval_candidates == "drawn"
     modes = set(RecBoleEvaluation.of(config).eval_args.modes()) - {"labeled"}
-    if "full" not in modes and not (modes and drawn):
-        return []
     ranked = [entry.label for entry in entries if entry.config["repeatable"]]
     left_out = [entry.label for entry in entries if not entry.config["repeatable"]]
-    if not ranked or not left_out:
+    if not (ranked and left_out and ("full" in modes or (modes and drawn))):
         return []
     return [
         f"items of a user's history are candidates for {', '.join(ranked)}; for "

@@ -44,16 +44,12 @@ def paired_differences(first: FloatArray, second: FloatArray) -> list[Difference
     """
     differences = first - second
     ends = _bootstrap_intervals(differences) if len(differences) > 1 else [differences[0]] * 2
-    return [
-        _make_difference(own, float(low), float(high))
-        for own, low, high in zip(differences.T, *ends, strict=True)
-    ]
-
-
-def _make_difference(difference: FloatArray, low: float, high: float) -> Difference:
-    differing = difference[difference != 0]  # the others stay 0 whatever their sign
-    users = (len(differing), len(difference))
-    return Difference(float(difference.mean()), low, high, _permutation_p(differing), users)
+    found = []
+    for own, low, high in zip(differences.T, *ends, strict=True):
+        differing = own[own != 0]  # the others stay 0 whatever their sign
+        p, users = _permutation_p(differing), (len(differing), len(own))
+        found.append(Difference(float(own.mean()), float(low), float(high), p, users))
+    return found
 
 
 def _bootstrap_intervals(differences: FloatArray) -> FloatArray:

@@ -83,9 +83,11 @@ def summarize(cells: Sequence[Cell], failures: Mapping[Cell, str], baseline: str
     reasons = {cell.name: why for cell, why in failures.items()}
     if not done:
         raise ValueError(f"no run ended well; {'; '.join(f'{k}: {v}' for k, v in reasons.items())}")
-    ended = {cell.entry.label for cell in done}
-    labels = [label for label in dict.fromkeys(c.entry.label for c in cells) if label in ended]
-    by_label = {label: [cell for cell in done if cell.entry.label == label] for label in labels}
+    by_label = {
+        label: own
+        for label in dict.fromkeys(cell.entry.label for cell in cells)
+        if (own := [cell for cell in done if cell.entry.label == label])
+    }
     first = done[0].result
     rows = [_make_row(label, own) for label, own in by_label.items()]
     metrics = _shared_metrics(first, rows)
