@@ -41,11 +41,7 @@ def open_executor(
     name: str = "local", jobs: int = 1, ray_address: str | None = None
 ) -> Iterator[Executor]:
     """Open the executor called `name`, for `jobs` runs at once; a Ray cluster stays connected
-    within the block (`recbole_llm.core.processes.cluster.connected`).
-
-    Raises:
-        ValueError: an unknown name, fewer than one run at once, an address of a cluster without the
-            executor ``ray``, or an error of Ray.
+    within the block. Raises ValueError if the settings do not go together, or for an error of Ray.
     """
     check_choice("executor", name, EXECUTORS)
     if jobs < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,24 +124,21 @@ def compare_with_baseline(
         ValueError: two models were not tested on the same items.
     """
     theirs = {cell.seed: cell for cell in baseline}
-    pairs = {
-        label: [_join_users(cell, theirs[cell.seed]) for cell in own if cell.seed in theirs]
-        for label, own in others.items()
-    }
-    means = {
-        label: _average_over_seeds([both for both, _ in own]) for label, own in pairs.items() if own
-    }
-    found = {label: _test_differences(table, metrics) for label, table in means.items()}
-    tests = []
-    for metric in metrics:
-        differences = {label: own[metric] for label, own in found.items() if metric in own}
-        bases = {label: float(means[label]["theirs", metric].mean()) for label in differences}
-        corrected = holm([difference.p for difference in differences.values()])
-        for (label, difference), p in zip(differences.items(), corrected):
-            left_out = max(missing for _, missing in pairs[label])
-            seeds = len(pairs[label])
-            tests.append(PairedTest(label, metric, difference, bases[label], p, seeds, left_out))
-    return tests
+    tests: dict[str, list[PairedTest]] = {metric: [] for metric in metrics}
+    for label, own in others.items():
+        pairs = [_join_users(cell, theirs[cell.seed]) for cell in own if cell.seed in theirs]
+        if not pairs:
+            continue
+        table, left_out = _average_over_seeds([both for both, _ in pairs]), max(n for _, n in pairs)
+        for metric, found in _test_differences(table, metrics).items():
+            base = float(table["theirs", metric].mean())
+            test = PairedTest(label, metric, found, base, found.p, len(pairs), left_out)
+            tests[metric].append(test)
+    return [
+        replace(test, p=p)
+        for of_metric in tests.values()
+        for test, p in zip(of_metric, holm([test.p for test in of_metric]))
+    ]
 
 
 def _test_differences(table: DataFrame, metrics: Sequence[str]) -> dict[str, Difference]:
