@@ -122,6 +122,14 @@ def test_a_column_that_is_not_loaded_is_missed(tmp_path: Path) -> None:
         create_dataset(Config("BPR", "tiny", config_dict=keys))
 
 
+def test_labels_that_are_not_loaded_are_missed(tmp_path: Path) -> None:
+    """Training would fail at its first batch."""
+    with pytest.raises(ValueError, match="^load_col: leaves out the column 'label' \\(LABEL_FIELD"):
+        labeled(tmp_path, ["1", "0"], load_col={"inter": ["user_id", "item_id", "timestamp"]})
+    drawn = {"eval_args": {"mode": "uni10"}, "train_neg_sample_args": {"distribution": "uniform"}}
+    labeled(tmp_path, ["1", "0"], load_col={"inter": ["user_id", "item_id"]}, **drawn)
+
+
 @pytest.mark.parametrize("model", ["LLMCF", "DIN"])
 def test_labels_are_not_on_disk(tmp_path: Path, model: str) -> None:
     write_tiny_dataset(tmp_path)

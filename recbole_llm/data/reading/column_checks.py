@@ -13,7 +13,7 @@ from recbole_llm.core.errors import near_hint
 from recbole_llm.core.plugins.specs import spec_of
 from recbole_llm.core.schema import GRAPH, ITEM_FEATURES
 from recbole_llm.data.reading.files import file_format, read_types
-from recbole_llm.data.reading.labels import label_fields
+from recbole_llm.data.reading.labels import check_threshold, label_fields
 from recbole_llm.data.settings import EngineSettings
 
 Types = Mapping[str, FeatureType]
@@ -31,7 +31,7 @@ def check_columns(config: Config, file: Path) -> None:
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"]:
         _check_histories(config, file, types)
     _check_kinds(config, file, types)
-    _check_threshold(config, file, types)
+    check_threshold(config, file, types)
     if label_fields(config):
         _check_label(config, file, types)
 
@@ -59,16 +59,6 @@ def _check_kinds(config: Config, file: Path, types: Mapping[str, str]) -> None:
             raise ValueError(
                 f"{key}: '{config[key]}' of '{file}' is of type {types[config[key]]}, not {kind}; "
                 f"name another column, or correct the header"
-            )
-
-
-def _check_threshold(config: Config, file: Path, types: Mapping[str, str]) -> None:
-    for field in config["threshold"] or ():
-        if types.get(field) != "float":
-            floats = ", ".join(name for name, kind in types.items() if kind == "float")
-            raise ValueError(
-                f"threshold: '{field}' is no float column of '{file}', and labels are made from "
-                f"float columns; these are {floats or 'none'}"
             )
 
 
@@ -122,6 +112,8 @@ def _check_label(config: Config, file: Path, types: Mapping[str, str]) -> None:
             f"'{file}' has no column '{label}' (LABEL_FIELD), which {config['model']} learns; its "
             f"columns are {', '.join(types)}: {ways}"
         )
+    if not config["threshold"]:
+        _check_loaded(config, "inter", "LABEL_FIELD")
 
 
 def check_item_columns(config: Config, file: Path, features: Sequence[str]) -> None:

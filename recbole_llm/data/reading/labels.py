@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from logging import getLogger
+from pathlib import Path
 
 from pandas import DataFrame
 
@@ -18,6 +19,21 @@ def label_fields(config: Config) -> list[str]:
     rated = "labeled" in config["eval_args"]["mode"].values()
     plain = config["train_neg_sample_args"]["distribution"] == "none"
     return list(config["threshold"] or [config["LABEL_FIELD"]]) if rated or plain else []
+
+
+def check_threshold(config: Config, file: Path, types: Mapping[str, str]) -> None:
+    """Refuse a threshold of a field that is no float column of the file.
+
+    Raises:
+        ValueError: such a field.
+    """
+    for field in config["threshold"] or ():
+        if types.get(field) != "float":
+            floats = ", ".join(name for name, kind in types.items() if kind == "float")
+            raise ValueError(
+                f"threshold: '{field}' is no float column of '{file}', and labels are made from "
+                f"float columns; these are {floats or 'none'}"
+            )
 
 
 def check_labels_given(fields: Iterable[str], interactions: DataFrame) -> None:
