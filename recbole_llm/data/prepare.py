@@ -9,10 +9,11 @@ from recbole.data import dataloader as stock
 from recbole.data.dataset import Dataset
 from recbole.data.utils import get_dataloader as recbole_dataloader
 from recbole.sampler import KGSampler
-from recbole.utils import ModelType
+from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_llm.core.config import Config
 from recbole_llm.core.keys.evaluation import RecBoleEvaluation
+from recbole_llm.core.like_defaults import is_of_recbole
 from recbole_llm.data.loading.eval_loader import FullSortEvalDataLoader
 from recbole_llm.data.loading.loaders import (
     KnowledgeBasedDataLoader,
@@ -37,12 +38,14 @@ def data_preparation(config: Config, dataset: Dataset) -> tuple[Any, Any, Any]:
     """Split a data set of `create_dataset`; return loaders for training, validation and test.
 
     Raises:
-        ValueError: the model cannot train at ``train_level``, or nothing is left to train on.
+        ValueError: the model cannot train at ``train_level``, nothing is left to train on, or the
+            model reads fields that the ranked items lack.
     """
     settings = EngineSettings.of(config)
     settings.check(config)
     built = dataset.build()
     _check_parts(config, built)
+    _check_ranked_fields(config, built[0])
     samplers = create_samplers(config, built)
     train: tuple[Any, ...] = (config, built[0], samplers[0])
     shuffle = config["shuffle"]
@@ -81,3 +84,23 @@ def _check_parts(config: Config, built: Sequence[Any]) -> None:
                 f"interactions for eval_args ({config['eval_args']}), or filters "
                 f"(user_inter_num_interval, val_interval …) leave too few"
             )
+
+
+def _check_ranked_fields(config: Config, dataset: Dataset) -> None:
+    """Refuse a ranking of all items for a context-aware model of RecBole that reads further fields
+    of interactions: only an interaction that took place has them."""
+    ranks_all = "full" in RecBoleEvaluation.of(config).eval_args.modes()
+    if not (ranks_all and config["MODEL_TYPE"] == ModelType.CONTEXT and is_of_recbole(config)):
+        return
+    numbers = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+    read = [
+        field
+        for field in dataset.fields(source=[FeatureSource.INTERACTION])
+        if field != config["LABEL_FIELD"]
+        and (dataset.field2type[field] not in numbers or field in config["numerical_features"])
+    ]
+    if read:
+        raise ValueError(
+            f"eval_args: mode full ranks all items, and {config['model']} reads {', '.join(read)}, "
+            f"which only interactions have; leave that out of load_col, or set mode: uni100"
+        )

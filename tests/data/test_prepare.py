@@ -162,6 +162,26 @@ def test_an_empty_part_that_is_asked_for_is_refused(
         prepare(config)
 
 
+@pytest.mark.parametrize(("mode", "reads"), [("full", True), ("uni3", True), ("full", False)])
+def test_fields_of_interactions_are_not_there_for_all_items(
+    tmp_path: Path, mode: str, reads: bool
+) -> None:
+    """Evaluation would fail after the first epoch. A sampled item has its interaction's fields."""
+    file = write_tiny_dataset(tmp_path) / "tiny.inter"
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    lines = [f"{header}\tslot:token", *(f"{row}\ts1" for row in rows)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    args = {"eval_args": leave_one_out(mode=mode), "train_neg_sample_args": {"sample_num": 1}}
+    unused = None if reads else {"inter": ["slot"]}
+    own = {"load_col": None, "unused_col": unused, "metrics": "NDCG", "valid_metric": "NDCG@10"}
+    config = Config("FM", "tiny", config_dict={"data_path": str(tmp_path), **args, **own})
+    if mode == "full" and reads:
+        with pytest.raises(ValueError, match="eval_args: mode full ranks .* FM reads slot, which"):
+            prepare(config, create_dataset(config))
+    else:
+        assert len(prepare(config, create_dataset(config))) == 3
+
+
 def test_knowledge_models_keep_recboles_loader(tmp_path: Path) -> None:
     write_tiny_dataset(tmp_path)
     config = Config("CKE", "tiny", config_dict={"data_path": str(tmp_path)})
