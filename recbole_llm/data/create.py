@@ -37,6 +37,7 @@ OF_TYPES = {
     ModelType.KNOWLEDGE: ours.KnowledgeBasedDataset,
     ModelType.DECISIONTREE: ours.DecisionTreeDataset,
 }
+_PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 _TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".gz", ".txt")
 
 
@@ -52,7 +53,7 @@ def create_dataset(config: Config, vocabulary: Vocabulary | None = None) -> Any:
     """
     check_files(config)
     _check_order(config)
-    ignored = [key for key in ("save_dataset", "save_dataloaders") if config[key]]
+    ignored = [key for key in _PICKLES if config[key]]
     if ignored:
         getLogger("recbole_llm").warning(
             f"{' and '.join(ignored)}: without effect; loading a pickle can run any code, and "
