@@ -47,7 +47,7 @@ def test_nothing_is_pickled_or_unpickled(
         config = made(**keys)
         prepare(config, create_dataset(config))
     assert not Path("executed").exists() and set(file.parent.iterdir()) == before
-    for keys in ("dataset_save_path and dataloaders_save_path", "save_dataset and save_dataloaders"):
+    for keys in ("save_dataset and save_dataloaders", "save_path and dataloaders_save_path"):
         assert f"{keys}: without effect" in caplog.text
 
 
