@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.core.config import Config
+from recbole_llm.core.model_traits import prepare_training
 from recbole_llm.core.plugins.loading import get_registry
 from recbole_llm.core.plugins.named import load_plugins
 from recbole_llm.core.plugins.registry import StageSpec
 from recbole_llm.data.prepare import data_preparation
 from recbole_llm.offline.run import load_dataset, prepare_data
 from recbole_llm.offline.stage import StageReport, stage_class
-from recbole_llm.steps import start
+from recbole_llm.steps import build_model, start
 
 
 def prepare(
@@ -23,7 +24,8 @@ def prepare(
     argv: Sequence[str] = (),
     stage: str | None = None,
 ) -> list[StageReport]:
-    """Carry out the missing stages of a model, as a run does, and report on each.
+    """Carry out the missing stages of a model, as a run does, and report on each. Vectors that have
+    no stage, such as those of users' texts, are stored, too.
 
     Args:
         model, dataset, config_file_list, config_dict, argv: as `run_recbole_llm` takes them.
@@ -38,7 +40,9 @@ def prepare(
     start(config)
     if spec is None:
         reports: list[StageReport] = []
-        prepare_data(config, reports.append)
+        loaded = prepare_data(config, reports.append)
+        # Texts of users or behaviors have no stage; a model has them encoded before its training.
+        prepare_training(build_model(config, loaded.train_dataset), loaded.train)
         return reports
     data = load_dataset(config)
     if spec.when == "split":
