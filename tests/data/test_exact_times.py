@@ -181,6 +181,7 @@ def test_models_read_recboles_numbers(tmp_path: Path, model: str, numerical: lis
     changes: dict[str, Any] = {"numerical_features": numerical, "eval_memory_mib": 0}
     if model == "DeepFM":
         changes["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+        changes["eval_args"] = leave_one_out(mode="uni3")  # it reads times, which items lack
     config = events_config(tmp_path, model, **changes)
     stock = RecBoleDataset if model == "SASRec" else RecBoleGeneral
     ours = data_preparation(config, create_dataset(config))
