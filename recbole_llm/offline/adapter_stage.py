@@ -19,7 +19,8 @@ from recbole_llm.core.digest import digest, file_digest
 from recbole_llm.core.files import remove_left_parts
 from recbole_llm.core.lines import shows_progress
 from recbole_llm.core.log import show
-from recbole_llm.features.encoders.adapters import sees_pictures
+from recbole_llm.features.encoders.adapters import adapter_digest, sees_pictures
+from recbole_llm.features.encoders.base import EncoderError
 from recbole_llm.features.encoders.decoders import Source
 from recbole_llm.features.encoders.smollm import NAMES
 from recbole_llm.features.settings import EncoderSettings, ItemSettings
@@ -140,6 +141,10 @@ class TuneStage(Stage):
     def complete(self) -> StageReport:
         """Tune the model unless it is done, and log its losses and where the adapter is."""
         report = super().complete()
+        try:
+            adapter_digest(str(self.path / ADAPTER), f"stage {self.name}")
+        except EncoderError as error:  # such as a file that was deleted by hand
+            raise StageError(f"{error}; delete '{self.path}' to tune again") from error
         (self.path / _STATE).unlink(missing_ok=True)  # not before the artifact is complete
         remove_left_parts(self.path)  # of saves that were interrupted
         file = self.path / LOSSES

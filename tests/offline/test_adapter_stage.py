@@ -81,6 +81,15 @@ def test_held_out_losses_fall_for_every_task(
             again.complete()
 
 
+def test_an_adapter_that_was_deleted_is_missed(writer: Path, tmp_path: Path) -> None:
+    made = stage(writer, tmp_path)
+    made.complete()
+    (made.path / "adapter" / "adapter_model.safetensors").unlink()
+    message = "stage tuned: '.*' has no adapter_model.safetensors; delete '.*' to tune again"
+    with pytest.raises(StageError, match=message):
+        stage(writer, tmp_path).complete()
+
+
 @pytest.mark.parametrize("change", [{"tune_rank": 2}, {"seed": 2}, {"tune_samples": 9}])
 def test_other_inputs_make_another_adapter(
     writer: Path, tmp_path: Path, change: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Items that came after training, for models that know items by text."""
+"""Items that came after training, for models that know items by text, and items that went."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_llm.core.errors import first_names
 from recbole_llm.core.lines import plural
 from recbole_llm.core.log import show
 from recbole_llm.data.datasets.disk import DiskDataset
-from recbole_llm.data.datasets.vocabulary import VocabularyDataset, new_items
+from recbole_llm.data.datasets.vocabulary import VocabularyDataset, listed_items, new_items
 from recbole_llm.data.settings import EngineSettings
 from recbole_llm.features.settings import ItemSettings
 from recbole_llm.features.tables.feature_tables import attached_features
@@ -71,6 +71,19 @@ def add_new_items(
     model = copy.deepcopy(model)
     model.add_items(torch.from_numpy(vectors.matrix).to(config["device"]))
     return model, tensors, source
+
+
+def gone_items(config: Config, dataset: Dataset) -> list[str]:
+    """Items of the checkpoint that neither the interactions nor the ``.item`` file have now; none
+    if there is no such file, since then nothing says that they were withdrawn."""
+    lost = getattr(dataset, "lost", {}).get(dataset.iid_field, [])
+    listed = listed_items(config, dataset) if lost else None
+    there = set(lost if listed is None else listed)
+    gone = [token for token in lost if token not in there]
+    if gone:
+        few = first_names(gone)
+        show(f"{plural(len(gone), 'item')} gone from the data set ({few}): not recommended")
+    return gone
 
 
 def _why_unscorable(config: Config, model: AbstractRecommender, dataset: Dataset) -> str:

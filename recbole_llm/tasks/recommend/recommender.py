@@ -17,7 +17,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 from torch import Tensor
 
-from recbole_llm.core.arrays import IntArray
+from recbole_llm.core.arrays import BoolArray, IntArray
 from recbole_llm.core.checkpoints.tokens import vocabulary_of
 from recbole_llm.core.config import Config
 from recbole_llm.core.errors import first_names
@@ -30,7 +30,7 @@ from recbole_llm.features.encoders.base import Encoder, TableSource, create_enco
 from recbole_llm.models.base import TextItemModel, TextUserModel
 from recbole_llm.offline.run import load_dataset
 from recbole_llm.quick_start import load_data_and_model
-from recbole_llm.tasks.recommend.new_items import add_new_items
+from recbole_llm.tasks.recommend.new_items import add_new_items, gone_items
 from recbole_llm.tasks.recommend.ranker import Ranker, ScoredUsers
 from recbole_llm.tasks.recommend.request import Histories, Request, ResolvedRequest
 from recbole_llm.tasks.recommend.scorer import Query, Scorer, TextUserScorer, check_class_can_answer
@@ -102,6 +102,7 @@ class Recommender(Ranker):
         self.item_tokens = dataset.field2id_token[dataset.iid_field]
         self.user_ids = dataset.field2token_id[dataset.uid_field]
         self.item_ids = dataset.field2token_id[dataset.iid_field]
+        self.gone = [self.item_ids[token] for token in gone_items(config, dataset)]
 
     def describe_ids(self, kind: str) -> str:
         field, hint = self.dataset.iid_field, ""
@@ -143,6 +144,11 @@ class Recommender(Ranker):
             names = first_names(self.user_tokens[ids[is_empty]])
             raise ValueError(f"users: {names} have no interactions, which {self.name} reads")
         return ids[~is_empty]
+
+    def _find_allowed_items(self, request: Request) -> BoolArray:
+        allowed = super()._find_allowed_items(request)
+        allowed[self.gone] = False
+        return allowed
 
     def resolve(self, request: Request) -> ResolvedRequest:
         resolved, query = super().resolve(request), request.query

@@ -98,6 +98,22 @@ def test_a_model_of_ids_says_what_it_leaves_out(caplog: pytest.LogCaptureFixture
     assert f"{line}: not recommended: SASRec knows no item that it was not" in caplog.text
 
 
+def test_an_item_that_is_gone_from_all_files_is_not_recommended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    checkpoint = trained("SASRec")["checkpoint"]
+    for file in ("tiny.inter", "tiny.item"):
+        path = FOLDER / file
+        rows = path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if not {"i7", "i8"} & set(row.split("\t")[:2])]
+        path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    add("tiny.item", "i8\tThe quiet opera\tdrama\t2020\t1")  # still offered
+    with caplog.at_level(logging.INFO):
+        found = scores(checkpoint)
+    assert "i7" not in found and "i8" in found
+    assert "1 item gone from the data set ('i7'): not recommended" in caplog.text
+
+
 def test_an_item_without_text_is_left_out_by_name(caplog: pytest.LogCaptureFixture) -> None:
     checkpoint = trained("PAD", item_prompt="{{ title }}")["checkpoint"]
     add("tiny.item", "late\tThe comedy opera\tcomedy\t2020\t1", "mute\t\tdrama\t2020\t1")
