@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import TypeIs
 
+# From 5.25 on, transformers otherwise replaces layers by code that it downloads from the hub.
+NO_HUB_KERNELS = {"use_kernels": False}
+
 
 class EncoderError(ValueError):
     """An encoder that cannot be loaded, or that failed."""

@@ -14,9 +14,8 @@ from recbole_llm.core.digest import file_digest, files_digest
 from recbole_llm.core.errors import extra_install_command, first_names, named_error
 from recbole_llm.core.log import transformers_quiet
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.base import NO_HUB_KERNELS, EncoderError
 from recbole_llm.features.encoders.gguf_files import (
-    dtype_key,
     gguf_positions,
     lacks_gguf_reader,
     unpack_gguf,
@@ -141,7 +140,9 @@ class Source:
         `unread` are accepted; if those of the pooling are missing, the pooling is removed."""
         packed = self.gguf is not None and self.cache is None
         told = unpacking_options() if packed else {}
-        model, info = self.part(kind, output_loading_info=True, **{dtype_key(): dtype}, **told)
+        model, info = self.part(
+            kind, output_loading_info=True, dtype=dtype, **told, **NO_HUB_KERNELS
+        )
         lacking = sorted(name for name in info["missing_keys"] if not name.startswith(unread))
         needed = [name for name in lacking if not name.startswith("pooler.")]
         if needed:

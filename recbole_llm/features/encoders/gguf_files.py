@@ -16,7 +16,7 @@ from recbole_llm.core.files import (
     writable_folder,
 )
 from recbole_llm.core.log import show
-from recbole_llm.features.encoders.base import EncoderError
+from recbole_llm.features.encoders.base import NO_HUB_KERNELS, EncoderError
 
 _WAY_OUT = "free space there, or set embedding_cache_dir to another folder"
 
@@ -36,11 +36,6 @@ def gguf_positions(path: Path) -> int | None:
         return int(fields[f"{kind}.context_length"].contents())
     except Exception:  # whatever a broken file raises; transformers reports it on loading
         return None
-
-
-def dtype_key() -> str:
-    """The name of the argument of `from_pretrained` for the type of the weights."""
-    return "dtype" if _transformers_major() >= 5 else "torch_dtype"
 
 
 def _transformers_major() -> int:
@@ -94,7 +89,7 @@ def _write_unpacked(file: Path, folder: Path) -> None:
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **where)
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            file.parent, **where, **unpacking_options(), **{dtype_key(): torch.float32}
+            file.parent, dtype=torch.float32, **where, **unpacking_options(), **NO_HUB_KERNELS
         )
     except Exception as error:  # whatever a broken file, or an old gguf, makes the library raise
         raise EncoderError(

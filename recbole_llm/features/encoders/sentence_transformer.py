@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recbole_llm.core.digest import digest, files_digest
 from recbole_llm.core.errors import extra_install_command, named_error
 from recbole_llm.core.settings import ConfigLike
-from recbole_llm.features.encoders.base import Encoder, EncoderError
+from recbole_llm.features.encoders.base import NO_HUB_KERNELS, Encoder, EncoderError
 from recbole_llm.features.encoders.locate import (
     find_in_package,
     hub_folder,
@@ -163,7 +163,9 @@ class LibraryEncoder:
 
         check_modules(self.folder)
         try:
-            model = SentenceTransformer(str(self.folder), device=self.settings.encoder_device)
+            model = SentenceTransformer(
+                str(self.folder), device=self.settings.encoder_device, model_kwargs=NO_HUB_KERNELS
+            )
         except Exception as error:  # whatever a broken folder makes the library raise
             raise EncoderError(
                 f"encoder_model '{self.folder}' cannot be loaded by sentence-transformers "

@@ -352,6 +352,11 @@ def test_without_pip_the_hub_is_asked(
     assert causal_lm.create(config).encode(["a"]).shape == (1, 16)
 
 
+def test_layers_are_not_replaced_by_code_from_the_hub(decoder_folder: Make) -> None:
+    model: Any = Source(decoder_folder()).model(torch.float32)
+    assert not model.use_kernels
+
+
 @pytest.mark.slow
 def test_smollm_from_pypi(tmp_path: Path) -> None:
     pytest.importorskip("gguf")

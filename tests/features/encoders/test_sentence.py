@@ -181,6 +181,12 @@ def test_a_model_that_cuts_no_text(tmp_path: Path) -> None:
         short.encode(TEXTS)
 
 
+def test_layers_are_not_replaced_by_code_from_the_hub(bert_folder: Make) -> None:
+    library = LibraryEncoder(bert_folder(MEAN), encoder_settings())
+    transformer: Any = library.model[0]
+    assert not transformer.auto_model.use_kernels
+
+
 def test_the_librarys_own_options(bert_folder: Make) -> None:
     folder = bert_folder(MEAN, normalize=False)
     library = LibraryEncoder(folder, encoder_settings(normalize=True, prefix="the ", max_length=4))
