@@ -196,9 +196,10 @@ def register_metrics(metrics: Sequence[type[Any]]) -> None:
             raise ValueError(
                 f"{metric!r} is no class that extends recbole.evaluator.base_metric.AbstractMetric"
             )
-    named = {metric.__name__.lower(): metric for metric in metrics}
-    for name, metric in named.items():
-        if register.metrics_dict.get(name, metric) is not metric:
+    named: dict[str, type[Any]] = {}
+    for metric in metrics:
+        name = metric.__name__.lower()
+        if named.setdefault(name, register.metrics_dict.get(name, metric)) is not metric:
             raise ValueError(f"metric '{metric.__name__}' is already registered; rename it")
     facts = {n: (m.metric_need, m.metric_type, m.smaller) for n, m in named.items()}
     for name, (need, kind, smaller) in facts.items():

@@ -229,18 +229,19 @@ def test_a_feature_and_a_stage_are_registered(fresh: loading.Plugins) -> None:
         fresh.register(taken, "other")
 
 
-def test_a_refused_metric_leaves_nothing(fresh: loading.Plugins) -> None:
+@pytest.mark.parametrize("name", ["Recall", "NEW"])  # RecBole's; the other one's but for case
+def test_a_refused_metric_leaves_nothing(fresh: loading.Plugins, name: str) -> None:
     from recbole.evaluator import metrics, register
 
     class New(metrics.Hit):  # type: ignore[misc]
         pass
 
-    taken = type("Recall", (metrics.Hit,), {})
+    taken = type(name, (metrics.Hit,), {})
     mine = plugin(
         register_models=lambda register: register(ModelSpec("New", "x:New")),
         register_metrics=lambda register: [register(New), register(taken)],
     )
-    with pytest.raises(ValueError, match="metric 'Recall' is already registered"):
+    with pytest.raises(ValueError, match=f"metric '{name}' is already registered"):
         fresh.register(mine, "mine")
     assert "New" not in fresh.registry.tables[ModelSpec] and not fresh.manager.has_plugin("mine")
     assert "new" not in register.metrics_dict
