@@ -229,7 +229,7 @@ def test_a_feature_and_a_stage_are_registered(fresh: loading.Plugins) -> None:
         fresh.register(taken, "other")
 
 
-@pytest.mark.parametrize("name", ["Recall", "NEW"])  # RecBole's; the other one's but for case
+@pytest.mark.parametrize("name", ["Recall", "NEW"])  # of RecBole; New but for its case
 def test_a_refused_metric_leaves_nothing(fresh: loading.Plugins, name: str) -> None:
     from recbole.evaluator import metrics, register
 
