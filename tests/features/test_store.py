@@ -79,6 +79,26 @@ def test_a_batch_is_stored_whole_or_not_at_all(store: EmbeddingStore) -> None:
     assert len(store) == 2
 
 
+def test_an_interrupt_as_a_transaction_begins_leaves_none_open(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what was waiting to be stored still can be."""
+    execute = store._execute
+
+    def interrupted(query: str, *values: Any) -> None:
+        monkeypatch.undo()
+        execute(query, *values)
+        raise KeyboardInterrupt
+
+    keys = store.keys("f", ["a", "b"])
+    monkeypatch.setattr(store, "_execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.add(keys, VECTORS)
+    assert len(store) == 0
+    store.add(keys, VECTORS)
+    np.testing.assert_array_equal(store.load(keys), VECTORS)
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECBOLE_LLM_CACHE", "/from/environment")
     assert cache_dir({"embedding_cache_dir": "/own"}) == Path("/own")

@@ -85,10 +85,9 @@ class Store:
         self.require_writable()
         rows = [(k, zlib.crc32(c), c) for k, c in zip(keys, contents, strict=True)]
         insert = f"INSERT OR IGNORE INTO {self.table} VALUES (?,?,?)"
-        with self._translate_errors():
-            self._execute("BEGIN IMMEDIATE")
-            with self._connection:  # commits, or rolls back
-                self._connection.executemany(insert, rows)
+        with self._translate_errors(), self._connection:  # commits, or rolls back
+            self._execute("BEGIN IMMEDIATE")  # an interrupt that comes with its end rolls back, too
+            self._connection.executemany(insert, rows)
 
     def _contents(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """(key, content) of those keys that are stored, in any order."""
