@@ -90,14 +90,7 @@ class EngineSettings(Settings):
                 f"window_stride: expected 1 to MAX_ITEM_LIST_LENGTH ({length}), got "
                 f"{self.window_stride}"
             )
-        if config["model"] == "BERT4Rec" and config["transform"] != "mask_itemseq":
-            raise ValueError("transform: BERT4Rec learns masked items; leave it at mask_itemseq")
-        share = _SHARES.get(str(config["transform"]))
-        if share is not None and config[share] is None:
-            raise ValueError(
-                f"{share}: transform: {config['transform']} needs this share of a history; set "
-                f"it, such as --{share}=0.6"
-            )
+        _check_transform(config)
         if self.train_level == "sequence":
             _check_sequence_level(config)
         if self.item_table == "sparse":
@@ -130,6 +123,26 @@ class EngineSettings(Settings):
             raise ValueError(
                 f"MAX_ITEM_LIST_LENGTH: at most {LONGEST_ON_DISK} with interactions: disk"
             )
+
+
+def _check_transform(config: ConfigLike) -> None:
+    """Refuse a change of histories that the model does not read, or that lacks its share."""
+    from recbole.utils import ModelType
+
+    transform = str(config["transform"])
+    if config["model"] == "BERT4Rec" and transform != "mask_itemseq":
+        raise ValueError("transform: BERT4Rec learns masked items; leave it at mask_itemseq")
+    if transform.endswith("_itemseq") and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        raise ValueError(
+            f"transform: {transform} changes histories, and {config['model']} reads none; leave it "
+            f"out"
+        )
+    share = _SHARES.get(transform)
+    if share is not None and config[share] is None:
+        raise ValueError(
+            f"{share}: transform: {transform} needs this share of a history; set it, such as "
+            f"--{share}=0.6"
+        )
 
 
 def _check_sequence_level(config: ConfigLike) -> None:

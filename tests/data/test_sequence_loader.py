@@ -171,6 +171,13 @@ def test_a_model_of_masked_items_keeps_them() -> None:
         Config("BERT4Rec", "ml-100k", config_dict={"transform": "inverse_itemseq"})
 
 
+@pytest.mark.parametrize("transform", ["mask_itemseq", "inverse_itemseq"])
+def test_a_model_without_histories_has_none_to_change(transform: str) -> None:
+    keys = {"transform": transform, "mask_ratio": 0.3}
+    with pytest.raises(ValueError, match=f"transform: {transform} .* AlphaRec reads none"):
+        Config("AlphaRec", "ml-100k", config_dict=keys)
+
+
 def test_recboles_data_set_is_refused(made: MakeConfig) -> None:
     config = made(train_level="sequence")
     with pytest.raises(ValueError, match="train_level: prefix"):
